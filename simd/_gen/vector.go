@@ -1,0 +1,60 @@
+package main
+
+import (
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+)
+
+// dot and squaredDistance are one chain by definition, so wider registers would
+// not help: both levels share them.
+func dot() {
+	function("dotFMA", "func(a, b *float32, dim int) float32",
+		"dotFMA is the chain of one row.")
+	a, b, left := pointer("a"), pointer("b"), pointer("dim")
+	chain := XMM()
+	VXORPS(chain, chain, chain)
+	loop(left, func() {
+		Comment("chain = fma(a[i], b[i], chain)")
+		x := XMM()
+		VMOVSS(at(a, 0), x)
+		VFMADD231SS(at(b, 0), x, chain)
+		ADDQ(U32(4), a)
+		ADDQ(U32(4), b)
+	})
+	Store(chain, ReturnIndex(0))
+	RET()
+}
+
+func squaredDistance() {
+	function("squaredDistanceFMA", "func(a, b *float32, dim int) float32",
+		"squaredDistanceFMA is the chain of squared differences.")
+	a, b, left := pointer("a"), pointer("b"), pointer("dim")
+	chain := XMM()
+	VXORPS(chain, chain, chain)
+	loop(left, func() {
+		Comment("d = a[i] - b[i]; chain = fma(d, d, chain)")
+		d := XMM()
+		VMOVSS(at(a, 0), d)
+		VSUBSS(at(b, 0), d, d)
+		VFMADD231SS(d, d, chain)
+		ADDQ(U32(4), a)
+		ADDQ(U32(4), b)
+	})
+	Store(chain, ReturnIndex(0))
+	RET()
+}
+
+func widenHalf(w width) {
+	function("widenHalf"+w.suffix, "func(dst *float32, src *uint16, registers int)",
+		"widenHalf"+w.suffix+" converts that many registers full of halves.")
+	dst, src, left := pointer("dst"), pointer("src"), pointer("registers")
+	loop(left, func() {
+		x := w.vector()
+		VCVTPH2PS(at(src, 0), x)
+		VMOVUPS(x, at(dst, 0))
+		ADDQ(U32(uint64(w.bytes()/2)), src)
+		ADDQ(U32(uint64(w.bytes())), dst)
+	})
+	VZEROUPPER()
+	RET()
+}

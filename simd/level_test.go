@@ -1,0 +1,131 @@
+package simd
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// MEMBANK_REQUIRE=avx512,avx2 names levels that must not be skipped: where a CPU
+// is known to have them, losing one silently would lose its tests too.
+func TestRequiredLevels(t *testing.T) {
+	for name := range strings.SplitSeq(os.Getenv("MEMBANK_REQUIRE"), ",") {
+		if name != "" && !slices.Contains(Levels(), Level(name)) {
+			t.Errorf("MEMBANK_REQUIRE names %s, but this machine has %v", name, Levels())
+		}
+	}
+}
+
+// Each level must bring kernels of its own: one that fell back to the twin would
+// pass every other test.
+func TestLevelsShareNoKernel(t *testing.T) {
+	type kernel struct {
+		level Level
+		name  string
+	}
+	seen := map[uintptr]kernel{}
+	for _, k := range levels {
+		v := reflect.ValueOf(k).Elem()
+		for i := range v.NumField() {
+			if v.Field(i).Kind() != reflect.Func {
+				continue
+			}
+			this := kernel{k.level, v.Type().Field(i).Name}
+			other, taken := seen[v.Field(i).Pointer()]
+			chain := this.name == "dot" || this.name == "squaredDistance" // one chain: no width to gain
+			if taken && !(chain && other.level != Generic) {
+				t.Errorf("%v is %v", this, other)
+			}
+			seen[v.Field(i).Pointer()] = this
+		}
+	}
+}
+
+// The exported functions must reach the level in use. Every kernel is replaced by
+// one that counts and calls the real one.
+func TestCallsReachTheLevelInUse(t *testing.T) {
+	for _, k := range slices.Clone(levels) {
+		counts := map[string]int{}
+		counted := *k
+		v := reflect.ValueOf(&counted).Elem()
+		counted.scan = func(a, b, c, d, e []float32) { counts["scan"]++; k.scan(a, b, c, d, e) }
+		counted.tile = func(out *TileScores, b, c, d, e []float32, f *[TileQueries]float32) bool {
+			counts["tile"]++
+			return k.tile(out, b, c, d, e, f)
+		}
+		counted.dot = func(a, b []float32) float32 { counts["dot"]++; return k.dot(a, b) }
+		counted.squaredDistance = func(a, b []float32) float32 { counts["squaredDistance"]++; return k.squaredDistance(a, b) }
+		counted.widenHalf = func(a []float32, b []uint16) { counts["widenHalf"]++; k.widenHalf(a, b) }
+		counted.peakFMA = func(n int) int64 { counts["peakFMA"]++; return k.peakFMA(n) }
+		counted.readBytes = func(b []byte) uint64 { counts["readBytes"]++; return k.readBytes(b) }
+
+		before := active.Swap(&counted)
+		p := newProblem(32, 12, 8, reals(1))
+		p.scan(0)
+		p.tileOf(0)
+		Dot(p.rows.Row(0), p.rows.Row(1))
+		SquaredDistance(p.rows.Row(0), p.rows.Row(1))
+		WidenHalf(make([]float32, 20), make([]uint16, 20))
+		flops := PeakFMA(10)
+		ReadBytes(make([]byte, 1024))
+		active.Store(before)
+
+		for i := range v.NumField() {
+			if name := v.Type().Field(i).Name; v.Field(i).Kind() == reflect.Func && counts[name] != 1 {
+				t.Errorf("%s: %s was called %d times", k.level, name, counts[name])
+			}
+		}
+		if want := map[Level]int64{Generic: 640, AVX2: 3840, AVX512: 7680}[k.level]; flops != want {
+			t.Errorf("%s: PeakFMA(10) did %d operations, want %d", k.level, flops, want)
+		}
+	}
+}
+
+func TestUseRestores(t *testing.T) {
+	before := Active()
+	for _, l := range Levels() {
+		restore := Use(l)
+		if Active() != l {
+			t.Errorf("Use(%s) left %s", l, Active())
+		}
+		restore()
+	}
+	if Active() != before {
+		t.Errorf("%s became %s", before, Active())
+	}
+	if last := Levels()[len(Levels())-1]; last != Generic {
+		t.Errorf("the last level is %s", last)
+	}
+}
+
+// The environment is read once, so each setting needs a process.
+func TestEnvironmentForcesTheLevel(t *testing.T) {
+	if os.Getenv("MEMBANK_SIMD_CHILD") != "" {
+		fmt.Printf("level %s, error %v\n", Active(), LevelError())
+		return
+	}
+	best := Levels()[0]
+	cases := map[string]string{
+		"":    fmt.Sprintf("level %s, error <nil>\n", best),
+		"sse": fmt.Sprintf("level %s, error MEMBANK_SIMD=sse: no such SIMD level (known: generic, avx2, avx512)\n", best),
+	}
+	for _, l := range []Level{Generic, AVX2, AVX512} {
+		if slices.Contains(Levels(), l) {
+			cases[string(l)] = fmt.Sprintf("level %s, error <nil>\n", l)
+		} else {
+			cases[string(l)] = fmt.Sprintf("level %s, error MEMBANK_SIMD=%s: this machine lacks SIMD level %s (it has: ", best, l, l)
+		}
+	}
+	for set, want := range cases {
+		child := exec.Command(os.Args[0], "-test.run=^TestEnvironmentForcesTheLevel$")
+		child.Env = append(os.Environ(), "MEMBANK_SIMD_CHILD=1", "MEMBANK_SIMD="+set)
+		got, err := child.CombinedOutput()
+		if err != nil || !strings.HasPrefix(string(got), want) {
+			t.Errorf("MEMBANK_SIMD=%s: %v\n%swant\n%s", set, err, got, want)
+		}
+	}
+}
