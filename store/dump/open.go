@@ -249,6 +249,7 @@ const (
 	wantFeatures want = iota // 2-D floats
 	wantLabels               // 1-D integers or strings
 	wantKeys                 // 1-D strings
+	wantNumbers              // any numbers
 )
 
 func (w want) fits(h header) bool {
@@ -258,12 +259,14 @@ func (w want) fits(h header) bool {
 		return h.kind == 'f' && n == 2
 	case wantLabels:
 		return strings.IndexByte("iubUS", h.kind) >= 0 && n == 1
+	case wantNumbers:
+		return strings.IndexByte("fiub", h.kind) >= 0
 	}
 	return strings.IndexByte("US", h.kind) >= 0 && n == 1
 }
 
 func (w want) String() string {
-	return [...]string{"2-D float array", "1-D array of integers or strings", "1-D array of strings"}[w]
+	return [...]string{"2-D float array", "1-D array of integers or strings", "1-D array of strings", "array of numbers"}[w]
 }
 
 // array opens the array of an .npy, or the named or only fitting one of an .npz.
