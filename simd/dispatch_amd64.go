@@ -13,6 +13,7 @@ import (
 func native() []*kernels {
 	var found []*kernels
 	if cpuid.CPU.Supports(cpuid.AVX512F, cpuid.AVX512BW, cpuid.AVX512DQ, cpuid.AVX512VL) && hasAVX2() {
+		avx512.codes = codesBest()
 		found = append(found, &avx512)
 	}
 	if hasAVX2() {
@@ -52,6 +53,7 @@ var avx512 = kernels{
 
 var avx2 = kernels{
 	level: AVX2,
+	codes: &codesAVX2,
 	scan: func(scores, panels, scale, bias, query []float32) {
 		scanAVX2(base(scores), base(panels), base(scale), base(bias), base(query), len(scores)/PanelRows, len(query))
 	},

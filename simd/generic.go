@@ -18,6 +18,7 @@ var generic = kernels{
 	widenHalf:       widenHalfGeneric,
 	peakFMA:         peakFMAGeneric,
 	readBytes:       readBytesGeneric,
+	codes:           &codesGeneric,
 }
 
 func scanGeneric(scores, panels, scale, bias, query []float32) {

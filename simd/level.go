@@ -29,6 +29,7 @@ type kernels struct {
 	widenHalf       func(dst []float32, src []uint16)
 	peakFMA         func(iterations int) int64
 	readBytes       func(b []byte) uint64
+	codes           *codeKernels
 }
 
 // levels holds what this CPU and its operating system run, best first.
