@@ -87,6 +87,14 @@ func TestCallsReachTheLevelInUse(t *testing.T) {
 	}
 }
 
+// Tests under MEMBANK_SIMD must run under what it says. Reading it here, too, keeps
+// go test from answering with the cached result of another setting.
+func TestTheLevelAskedForServes(t *testing.T) {
+	if asked := Level(os.Getenv("MEMBANK_SIMD")); LevelError() != nil || asked != "" && Active() != asked {
+		t.Errorf("MEMBANK_SIMD=%s: %s serves, error %v", asked, Active(), LevelError())
+	}
+}
+
 func TestUseRestores(t *testing.T) {
 	before := Active()
 	for _, l := range Levels() {
