@@ -252,7 +252,7 @@ func TestSearchEqualsSortingEveryRow(t *testing.T) {
 			rng := rand.New(rand.NewPCG(1, uint64(len(name))))
 			for _, size := range []struct{ rows, dim, blockRows, queries int }{
 				{1, 1, 32, 1}, {1, 7, 32, 50}, {31, 1, 32, 5}, {33, 3, 64, 13},
-				{500, 16, 96, 25}, {1000, 5, 1000, 12}, {700, 65, 128, 38},
+				{400, 16, 96, 25}, {600, 5, 600, 12}, {300, 33, 128, 26},
 			} {
 				m := simd.NewMatrix(size.rows, size.dim)
 				gallery(rng, m)
@@ -267,11 +267,16 @@ func TestSearchEqualsSortingEveryRow(t *testing.T) {
 					exclude[q] = int64(rng.IntN(size.rows+1)) - 1
 				}
 				for _, metric := range []Metric{Cosine, Dot, L2} {
-					for _, k := range []int{1, 10, size.rows, size.rows + 5} {
-						o := Options{K: k, Metric: metric, ExcludeRow: exclude, Threads: 1 + rng.IntN(8)}
-						want := b.reference(queries, o)
+					o := Options{K: size.rows, Metric: metric, ExcludeRow: exclude}
+					all := b.reference(queries, o)
+					for _, o.K = range []int{1, 10, size.rows, size.rows + 5} {
+						want := make([][]Hit, len(all))
+						for q := range all {
+							want[q] = all[q][:min(o.K, len(all[q]))]
+						}
 						for _, level := range simd.Levels() {
 							restore := simd.Use(level)
+							o.Threads = 1 + rng.IntN(8)
 							mustEqual(t, mustSearch(t, b.index(), queries, o).Hits, want)
 							restore()
 						}
@@ -284,10 +289,10 @@ func TestSearchEqualsSortingEveryRow(t *testing.T) {
 
 func TestBatchesAndThreadsDoNotMatter(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 6))
-	m := simd.NewMatrix(3000, 24)
+	m := simd.NewMatrix(600, 12)
 	galleries["ulps apart"](rng, m)
-	fill(rng, m.Slice(0, 1500), 1)
-	b := newBank(m, nil, 256)
+	fill(rng, m.Slice(0, 300), 1)
+	b := newBank(m, nil, 64)
 	queries := some(rng, m, 50, galleries["normal"])
 	eachLevel(t, func(t *testing.T) {
 		for _, metric := range []Metric{Cosine, Dot, L2} {
