@@ -73,7 +73,7 @@
 //	Scan     as fast as ReadBytes, give or take the noise, aligned or not
 //	Dot      400 ns: one chain is bound by the latency of an FMA, 4 cycles
 //	generic  2 GFLOP/s, or 2-4 GB/s in Scan
-//	Norm     7 GB/s; Blend 12; Pack 6; WidenHalf 50 (written), generic 1.6
+//	Norm     9 GB/s; Blend 12; Pack and Unpack 7; WidenHalf 50 (written), generic 1.6
 //
 // # Memory and concurrency
 //
