@@ -30,7 +30,12 @@ func open(t testing.TB) *store.DB {
 // write makes a bank, and returns a snapshot that is closed when the test ends.
 func write(t testing.TB, db *store.DB, bank string, vectors simd.Matrix, labels []int64, names ...string) *store.Snapshot {
 	t.Helper()
-	w, err := db.NewWriter(t.Context(), bank, vectors.Dim, store.WriterOptions{ClassNames: names})
+	return writeAs(t, db, bank, vectors, labels, store.WriterOptions{ClassNames: names})
+}
+
+func writeAs(t testing.TB, db *store.DB, bank string, vectors simd.Matrix, labels []int64, o store.WriterOptions) *store.Snapshot {
+	t.Helper()
+	w, err := db.NewWriter(t.Context(), bank, vectors.Dim, o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -116,6 +116,26 @@ func TestClassesAreMatchedByName(t *testing.T) {
 	}
 }
 
+// Numbers appended to a bank of names are classes without a name: they match
+// each other by number, and never a class that has a name.
+func TestClassesWithoutAName(t *testing.T) {
+	db := open(t)
+	more := store.WriterOptions{Mode: store.Append}
+	write(t, db, "train", matrix(2, 1, 0, 0, 1), []int64{0, 1}, "cat", "dog")
+	train := writeAs(t, db, "train", matrix(2, 1, 1), []int64{7}, more)
+	write(t, db, "test", matrix(2, 2, 0), []int64{0}, "cat")
+	test := writeAs(t, db, "test", matrix(2, 0, 2, 3, 3), []int64{1, 7}, more)
+	result, predictions := evaluate(t, KNN{Preset: "msf-1"}, train, test, RunOptions{})
+	for i, right := range []bool{true, false, true} {
+		if predictions[i].Right != right {
+			t.Errorf("got %+v", predictions[i])
+		}
+	}
+	if result.UnseenQueries != 1 {
+		t.Errorf("%d unseen queries, want 1: a class 1 without a name is not the dog", result.UnseenQueries)
+	}
+}
+
 // With an exact duplicate the first neighbour need not be the row itself, and
 // with inner products the longest row is everybody's first neighbour.
 func TestLeaveOneOutLeavesOutTheRow(t *testing.T) {
@@ -146,7 +166,7 @@ func TestVisslReportsOverflow(t *testing.T) {
 	db := open(t)
 	train := write(t, db, "train", matrix(2, 30, 0, 29, 1, 0, 30, 0.1, 0.1), []int64{0, 1, 2, 3})
 	test := write(t, db, "test", matrix(2, 20, 20, 0.1, 0.1, 20, 0), []int64{0, 3, 0})
-	result, _ := evaluate(t, KNN{Preset: "vissl"}, train, test, RunOptions{})
+	result, _ := evaluate(t, KNN{Preset: "vissl", K: []int{1, 200}}, train, test, RunOptions{})
 	if result.OverflowQueries != 2 {
 		t.Errorf("%d queries overflow, want 2", result.OverflowQueries)
 	}

@@ -25,7 +25,8 @@ type Weight string
 const (
 	// Exp is exp((s-s₁)/T), s₁ being the similarity of the nearest neighbour.
 	// The shift divides all votes of a query by one number, so the ranking is
-	// that of exp(s/T) and of softmax(s/T), and nothing overflows.
+	// that of exp(s/T) and of softmax(s/T), and nothing overflows. No preset
+	// takes it with L2; there s is -d.
 	Exp Weight = "exp((s-s1)/T)"
 
 	// Count is 1: a majority vote.

@@ -86,6 +86,13 @@ func TestNamesSayWhatDeparts(t *testing.T) {
 	}
 }
 
+func TestKIsSortedAndOnce(t *testing.T) {
+	e := KNN{K: []int{200, 20, 5, 20}}
+	if p, err := e.Protocol(); err != nil || !slices.Equal(p.K, []int{5, 20, 200}) || e.K[0] != 200 {
+		t.Errorf("k is %v (%v), and the caller's %v", p.K, err, e.K)
+	}
+}
+
 func TestProtocolRefuses(t *testing.T) {
 	for _, c := range []struct {
 		e     KNN

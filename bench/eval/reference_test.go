@@ -252,7 +252,7 @@ func TestSameBits(t *testing.T) {
 			}
 		}
 	}
-	half := writeHalf(t, db, "half", m.Train, m.TrainLabels)
+	half := writeAs(t, db, "half", m.Train, m.TrainLabels, store.WriterOptions{DType: store.F16})
 	a, _ := evaluate(t, KNN{}, train, test, RunOptions{})
 	b, _ := evaluate(t, KNN{}, half, test, RunOptions{})
 	if a.Train.DType != "f32" || b.Train.DType != "f16" {
@@ -261,22 +261,6 @@ func TestSameBits(t *testing.T) {
 	if !reflect.DeepEqual(a.Results, b.Results) {
 		t.Errorf("half precision features stored as f16: %+v, as f32: %+v", b.Results, a.Results)
 	}
-}
-
-func writeHalf(t testing.TB, db *store.DB, bank string, vectors simd.Matrix, labels []int64) *store.Snapshot {
-	t.Helper()
-	w, err := db.NewWriter(t.Context(), bank, vectors.Dim, store.WriterOptions{DType: store.F16})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Abort()
-	if err := w.Append(t.Context(), store.Rows{Vectors: vectors, Labels: labels}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.Commit(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	return snapshot(t, db, bank)
 }
 
 // The table of the demo set.

@@ -79,9 +79,6 @@ func (b *ballot) weight(hits []index.Hit, i int) float64 {
 			// Similarity of a distance is its negative.
 			s, best = -b.distance(s), -b.distance(best)
 		}
-		if s == best { // also where both are infinite
-			return 1
-		}
 		return math.Exp((s - best) / b.rule.T)
 	case Inverse:
 		d := b.distance(s)
