@@ -4,6 +4,7 @@ import (
 	"math"
 	"math/big"
 	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -17,6 +18,27 @@ func exactFMA(a, b, c float32) float32 {
 	}
 	r, _ := s.Float32()
 	return r
+}
+
+// almostTie returns operands whose product is half a unit in the last place of c,
+// a normal or denormal number of either sign, less a 2^-46th or so of it at most.
+func almostTie(r *rand.Rand) (a, b, c float32) {
+	c = float32(1<<23 + r.IntN(1<<23))
+	exponent := r.IntN(140) - 70
+	if r.IntN(2) == 0 {
+		c, exponent = float32(1+r.IntN(1<<23)), -149 // so many denormals
+	}
+	c = float32(math.Ldexp(float64(c), exponent))
+	below := float64(r.IntN(4)) * 0x1p-23
+	a = float32(math.Ldexp(0.5*(1+below), exponent/2))
+	b = float32(math.Ldexp(1-below, exponent-exponent/2))
+	if r.IntN(2) == 0 {
+		a = -a
+	}
+	if r.IntN(2) == 0 {
+		c = -c
+	}
+	return a, b, c
 }
 
 func checkFMA(t *testing.T, a, b, c float32) {
@@ -43,12 +65,12 @@ func TestFMAIsRoundedOnce(t *testing.T) {
 	doublyRounded = 0
 	r := rand.New(rand.NewPCG(1, 2))
 	random := func() float32 { return math.Float32frombits(r.Uint32()) }
-	for range 200_000 {
+	for range 50_000 {
 		checkFMA(t, random(), random(), random())
 	}
 	// Near ties: c has its last bit at 2^0, a*b is half of that, give or take a
 	// little that float64 drops.
-	for range 200_000 {
+	for range 50_000 {
 		c := float32(1<<23 + r.IntN(1<<23))
 		a := float32(1<<23+r.IntN(1<<23)) * 0x1p-23
 		b := float32(0.5) / a
@@ -58,19 +80,13 @@ func TestFMAIsRoundedOnce(t *testing.T) {
 		checkFMA(t, -a*scale, b, c*scale)
 		checkFMA(t, a*scale, b, -c*scale)
 	}
-	// A float32 tie exactly, and something tiny beside it.
-	for range 200_000 {
-		c := float32(math.Ldexp(float64(1<<23+r.IntN(1<<23)), r.IntN(40)-20))
-		_, e := math.Frexp(float64(c))
-		half := float32(math.Ldexp(1, e-25))
-		tiny := float32(1 + math.Ldexp(float64(r.IntN(1<<10)), -23))
-		checkFMA(t, half, tiny, c)
-		checkFMA(t, -half, tiny, c)
-		checkFMA(t, half*(1+0x1p-23), 1-0x1p-23, c)
-		checkFMA(t, -half*(1+0x1p-23), 1-0x1p-23, c)
+	// A tie, but for less than float64 can hold beside c.
+	for range 50_000 {
+		a, b, c := almostTie(r)
+		checkFMA(t, a, b, c)
 	}
 	// Denormal results.
-	for range 200_000 {
+	for range 50_000 {
 		a := random()
 		_, e := math.Frexp(float64(a))
 		b := float32(math.Ldexp(float64(r.IntN(1<<24)), -126-24-e+r.IntN(8)))
@@ -102,6 +118,39 @@ func TestFMASpecialValues(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Each lane of each kernel must round once too, the CPU's and the twin's alike.
+// One query serves all lanes, so they differ in c and in signs.
+func TestEveryLaneIsRoundedOnce(t *testing.T) {
+	everyLevel(t, func(t *testing.T) {
+		r := rand.New(rand.NewPCG(5, 6))
+		for range 200 {
+			a, b, _ := almostTie(r)
+			p := newProblem(PanelRows, TileQueries, 2, func() float32 { return 0 })
+			want := make([]float32, PanelRows)
+			for i := range want {
+				c := math.Float32frombits(r.Uint32()&0x807fffff | math.Float32bits(a*b*0x1p24)&0x7f800000)
+				x := []float32{a, -a, a * 0.7, a * 0.7, a * 0.3}[r.IntN(5)] // doubtful or not, beside others that are
+				copy(p.rows.Row(i), []float32{c, x})
+				p.scale[i], p.floor = 1, [TileQueries]float32{}
+				want[i] = exactFMA(x, b, c)
+			}
+			for q := range TileQueries {
+				copy(p.queries.Row(q), []float32{1, b})
+			}
+			p.pack()
+			out, _ := p.tileOf(0)
+			if scan := p.scan(0); !slices.Equal(scan, want) {
+				t.Fatalf("Scan %b\nwant %b", scan, want)
+			}
+			for q := range out.Scores {
+				if !slices.Equal(out.Scores[q][:], want) {
+					t.Fatalf("Tile %b\nwant %b", out.Scores[q], want)
+				}
+			}
+		}
+	})
 }
 
 func FuzzFMA(f *testing.F) {

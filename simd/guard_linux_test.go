@@ -3,7 +3,9 @@ package simd
 import (
 	"fmt"
 	"os"
+	"runtime/debug"
 	"slices"
+	"strings"
 	"testing"
 	"unsafe"
 
@@ -115,4 +117,47 @@ func TestKernelsStayWithinTheirMemory(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A level whose table names another's assembly would pass every test of results.
+// Touching a forbidden page stops each kernel where it runs: the stack says which
+// it was.
+func TestEachLevelRunsItsOwnAssembly(t *testing.T) {
+	m, err := unix.Mmap(-1, 0, 1<<16, unix.PROT_NONE, unix.MAP_ANON|unix.MAP_PRIVATE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Munmap(m)
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	floats := unsafe.Slice((*float32)(unsafe.Pointer(&m[0])), 12*32)
+	halves := unsafe.Slice((*uint16)(unsafe.Pointer(&m[0])), 32)
+	suffix := map[Level]string{Generic: "Generic", AVX2: "AVX2", AVX512: "AVX512"}
+	for _, k := range levels {
+		chain := suffix[k.level]
+		if k.level != Generic {
+			chain = "FMA"
+		}
+		for want, call := range map[string]func(){
+			"scan" + suffix[k.level]:      func() { k.scan(floats[:32], floats[:32], floats[:32], floats[:32], floats[:1]) },
+			"tile" + suffix[k.level]:      func() { k.tile(new(TileScores), floats[:32], floats[:32], floats[:32], floats[:12], new([12]float32)) },
+			"widenHalf" + suffix[k.level]: func() { k.widenHalf(make([]float32, 32), halves) },
+			"readBytes" + suffix[k.level]: func() { k.readBytes(m) },
+			"dot" + chain:                 func() { k.dot(floats[:1], floats[:1]) },
+			"squaredDistance" + chain:     func() { k.squaredDistance(floats[:1], floats[:1]) },
+		} {
+			if stack := stackOfFault(call); !strings.Contains(stack, "simd."+want+"(") {
+				t.Errorf("%s: %s is not in\n%s", k.level, want, stack)
+			}
+		}
+	}
+}
+
+func stackOfFault(f func()) (stack string) {
+	defer func() {
+		if recover() != nil {
+			stack = string(debug.Stack())
+		}
+	}()
+	f()
+	return "no fault"
 }

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"unsafe"
 )
 
 // everyLevel runs a test at each level this machine has.
@@ -398,6 +399,35 @@ func FuzzLevelsAgree(f *testing.F) {
 			if !slices.EqualFunc(scan, want.Scores[0][:], same) || got.Hits != want.Hits {
 				t.Fatal(fmt.Sprint(l), scan, want.Scores[0])
 			}
+		}
+	})
+}
+
+// floatsAt views n floats from a byte offset on, as store does with mapped bytes.
+func floatsAt(b []byte, offset, n int) []float32 {
+	return unsafe.Slice((*float32)(unsafe.Pointer(&b[offset:][:4*n][0])), n)
+}
+
+func TestKernelsDoNotAllocate(t *testing.T) {
+	everyLevel(t, func(t *testing.T) {
+		p := newProblem(64, TileQueries, 20, reals(1))
+		scores, halves, out := make([]float32, 64), make([]uint16, 20), new(TileScores)
+		a, b := p.rows.Row(0), p.rows.Row(1)
+		if n := testing.AllocsPerRun(10, func() {
+			Pack(p.panels, p.rows)
+			PackQueries(p.tile, p.queries)
+			Scan(scores, p.panels, p.scale, p.bias, a)
+			Tile(out, p.panels[:PanelRows*20], p.scale[:PanelRows], p.bias[:PanelRows], p.tile, &p.floor)
+			Dot(a, b)
+			SquaredDistance(a, b)
+			Norm(a)
+			Normalize(a, b)
+			Blend(a, a, b, 0.5)
+			NarrowHalf(halves, a)
+			WidenHalf(a, halves)
+			Unpack(p.rows, p.panels)
+		}); n != 0 {
+			t.Fatalf("%v allocations", n)
 		}
 	})
 }

@@ -1459,7 +1459,8 @@ TEXT ·dotFMA(SB), NOSPLIT, $0-28
 loop:
 	// chain = fma(a[i], b[i], chain)
 	VMOVSS      (AX), X1
-	VFMADD231SS (CX), X1, X0
+	VMOVSS      (CX), X2
+	VFMADD231SS X1, X2, X0
 	ADDQ        $0x00000004, AX
 	ADDQ        $0x00000004, CX
 	DECQ        DX

@@ -41,15 +41,22 @@ var (
 )
 
 func init() {
-	active.Store(levels[0])
-	if name, set := os.LookupEnv("MEMBANK_SIMD"); set && name != "" {
-		k, err := find(Level(name))
-		if err != nil {
-			levelErr = fmt.Errorf("MEMBANK_SIMD=%s: %w", name, err)
-			return
-		}
-		active.Store(k)
+	k, err := choose(os.Getenv("MEMBANK_SIMD"))
+	active.Store(k)
+	levelErr = err
+}
+
+// choose returns the level that a setting of MEMBANK_SIMD asks for, the best one
+// if it asks for none; with an error, too.
+func choose(setting string) (*kernels, error) {
+	if setting == "" {
+		return levels[0], nil
 	}
+	k, err := find(Level(setting))
+	if err != nil {
+		return levels[0], fmt.Errorf("MEMBANK_SIMD=%s: %w", setting, err)
+	}
+	return k, nil
 }
 
 // LevelError says why the level that the environment variable MEMBANK_SIMD asks

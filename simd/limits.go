@@ -2,6 +2,8 @@ package simd
 
 // The two limits of the machine that everything else is measured against. They
 // run at the active level, on one core; run one on each core for the machine's.
+// Like all assembly they cannot be interrupted, and the garbage collector waits
+// for them: measure in rounds of some milliseconds.
 
 // PeakFMA runs a loop of nothing but independent FMAs on registers, iterations
 // times, and returns the floating point operations done (two an FMA).

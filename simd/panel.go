@@ -39,8 +39,10 @@ func PackRow(panels, row []float32, i int) {
 func Unpack(m Matrix, panels []float32) {
 	m.check()
 	checkPanels(len(panels), m.Rows, m.Dim)
-	for i := range m.Rows {
-		UnpackRow(m.Row(i), panels, i)
+	for first := 0; first < m.Rows; first += PanelRows {
+		panel := panels[first*m.Dim:][:PanelRows*m.Dim]
+		rows := min(PanelRows, m.Rows-first)
+		deinterleave(m.Slice(first, first+rows), panel, PanelRows)
 	}
 }
 
@@ -96,6 +98,31 @@ func interleave(out []float32, lanes int, m Matrix) {
 	for ; d < m.Dim; d++ {
 		for i := range m.Rows {
 			out[d*lanes+i] = m.Data[i*m.Dim+d]
+		}
+	}
+}
+
+// deinterleave is the inverse of interleave for the rows of m.
+func deinterleave(m Matrix, in []float32, lanes int) {
+	const step = 8
+	d := 0
+	for ; d+step <= m.Dim; d += step {
+		block := in[d*lanes:][:step*lanes]
+		for i := range m.Rows {
+			x := m.Data[i*m.Dim+d:][:step]
+			x[0] = block[i]
+			x[1] = block[lanes+i]
+			x[2] = block[2*lanes+i]
+			x[3] = block[3*lanes+i]
+			x[4] = block[4*lanes+i]
+			x[5] = block[5*lanes+i]
+			x[6] = block[6*lanes+i]
+			x[7] = block[7*lanes+i]
+		}
+	}
+	for ; d < m.Dim; d++ {
+		for i := range m.Rows {
+			m.Data[i*m.Dim+d] = in[d*lanes+i]
 		}
 	}
 }

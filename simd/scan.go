@@ -16,7 +16,8 @@ import "fmt"
 // value log. Scan reads it once, 4*len(panels) bytes, allocates nothing, and is
 // safe for concurrent use; scores must not overlap an input. It panics if lengths
 // disagree, which only a bug in this module can cause. The chain makes the bits
-// those of every level, and of Tile.
+// those of every level, and of Tile. A call cannot be interrupted, and the garbage
+// collector waits for it: pass some MiB at a time (4 MiB take 0.2 ms).
 func Scan(scores, panels, scale, bias, query []float32) {
 	if len(scores)%PanelRows != 0 || len(panels) != len(scores)*len(query) ||
 		len(scale) != len(scores) || len(bias) != len(scores) {

@@ -32,21 +32,19 @@ func SquaredDistance(a, b []float32) float32 {
 // an order that changes with the level. Squares of float32 are exact in float64,
 // so a compiler that fuses multiply and add changes nothing.
 func Norm(x []float32) float64 {
-	var s [8]float64
-	for len(x) >= 8 {
+	var s0, s1, s2, s3, s4, s5, s6, s7 float64
+	for ; len(x) >= 8; x = x[8:] {
 		v := (*[8]float32)(x)
-		x0, x1, x2, x3 := float64(v[0]), float64(v[1]), float64(v[2]), float64(v[3])
-		x4, x5, x6, x7 := float64(v[4]), float64(v[5]), float64(v[6]), float64(v[7])
-		s[0] += x0 * x0
-		s[1] += x1 * x1
-		s[2] += x2 * x2
-		s[3] += x3 * x3
-		s[4] += x4 * x4
-		s[5] += x5 * x5
-		s[6] += x6 * x6
-		s[7] += x7 * x7
-		x = x[8:]
+		s0 += float64(v[0]) * float64(v[0])
+		s1 += float64(v[1]) * float64(v[1])
+		s2 += float64(v[2]) * float64(v[2])
+		s3 += float64(v[3]) * float64(v[3])
+		s4 += float64(v[4]) * float64(v[4])
+		s5 += float64(v[5]) * float64(v[5])
+		s6 += float64(v[6]) * float64(v[6])
+		s7 += float64(v[7]) * float64(v[7])
 	}
+	s := [8]float64{s0, s1, s2, s3, s4, s5, s6, s7}
 	for i, v := range x {
 		s[i] += float64(v) * float64(v)
 	}

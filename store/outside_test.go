@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
-	"syscall"
 	"testing"
 )
 
@@ -131,7 +130,7 @@ func TestOutsideSurvivesAKillAtEveryStep(t *testing.T) {
 	if dir := os.Getenv("OUTSIDE_KILL_DIR"); dir != "" {
 		outsideStep = func(step string) {
 			if step == os.Getenv("OUTSIDE_KILL_STEP") {
-				syscall.Kill(os.Getpid(), syscall.SIGKILL)
+				killSelf()
 				select {}
 			}
 		}
@@ -187,4 +186,14 @@ func FuzzDecodeOutside(f *testing.F) {
 			}
 		}
 	})
+}
+
+func killSelf() {
+	p, err := os.FindProcess(os.Getpid())
+	if err == nil {
+		err = p.Kill()
+	}
+	if err != nil {
+		panic(err)
+	}
 }

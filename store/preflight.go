@@ -61,8 +61,8 @@ const (
 func blocksDirectory(dir string) string { return filepath.Join(dir, blocksName) }
 
 // preflight prepares dir for a writing open by Badger, and must be called before
-// it. The error wraps ErrLocked, or ErrCorrupt naming a file; nothing has been
-// changed then. A directory without blocks/ is a new database: no error.
+// it. The error wraps ErrLocked, ErrNoSpace, or ErrCorrupt naming a file; nothing
+// has been changed then. A directory without blocks/ is a new database: no error.
 //
 // preflight holds Badger's directory lock while it works, so two processes cannot
 // mend at once, and releases it for Badger to take.
@@ -79,6 +79,9 @@ func preflight(ctx context.Context, dir string) (preflightReport, error) {
 		return preflightReport{}, lockError(dir, err)
 	}
 	defer unlock()
+	if err := checkOpenSpace(dir); err != nil {
+		return preflightReport{}, err
+	}
 	found, err := inspect(ctx, dir)
 	if err != nil {
 		return preflightReport{}, err

@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/dgraph-io/badger/v4"
@@ -415,7 +414,7 @@ func TestPreflightAfterAKill(t *testing.T) {
 				panic(err)
 			}
 		}
-		syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		killSelf()
 		select {}
 	}
 	kill := func(t *testing.T) string {

@@ -22,7 +22,7 @@ var spaceReserve int64 = max(64<<20, 4*memtableBytes)
 // memtableBytes is the size of Badger's memtable, after which it is flushed.
 const memtableBytes = 16 << 20
 
-const ballastName = "ballast"
+const ballastName = "ballast" // in the database directory
 
 // freeSpace returns the bytes that this user may still write on the file system
 // of dir; tests replace it.
@@ -42,54 +42,107 @@ func checkSpace(dir string, need int64) error {
 	return nil
 }
 
+// openBytes is what a writing open writes at least, whatever the database holds:
+// a log each for values and memtable, their directory entries, MANIFEST.
+const openBytes = 2 << 20
+
 // checkOpenSpace returns ErrNoSpace when the disk is so full that Badger's
-// writing open would be killed by it, and says how to get out.
+// writing open would be killed by it, and says how to get out. After a crash the
+// open flushes the memtable logs into tables of about their size. Measured on a
+// full tmpfs: with 1 MiB in them 2 MiB must be free, with 14 MiB 16.
 func checkOpenSpace(dir string) error {
 	free, err := freeSpace(dir)
 	if err != nil {
 		return fmt.Errorf("free space of %s: %w", dir, err)
 	}
-	if free >= ballastBytes {
-		return nil
-	}
-	remedy := "free some room on this disk"
-	if info, err := os.Stat(filepath.Join(dir, ballastName)); err == nil && info.Size() > 0 {
-		remedy = fmt.Sprintf("free some room on this disk, or delete %s, which stands by for this, and remove banks",
-			filepath.Join(dir, ballastName))
-	}
-	return fmt.Errorf("%s: %w to open it for writing: %s free, %s needed (%s)",
-		dir, ErrNoSpace, sizeText(free), sizeText(ballastBytes), remedy)
-}
-
-// ensureBallast puts the ballast file into dir if it is not there in full and
-// the disk has room for it beyond the reserve; without room it does nothing. Its
-// bytes are not zero, so no file system stores them as a hole.
-func ensureBallast(dir string) error {
-	path := filepath.Join(dir, ballastName)
-	if info, err := os.Stat(path); err == nil && info.Size() == ballastBytes {
-		return nil
-	}
-	if checkSpace(dir, ballastBytes) != nil {
-		return nil
-	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	need := int64(openBytes)
+	mems, err := filepath.Glob(filepath.Join(blocksDirectory(dir), "*.mem"))
 	if err != nil {
 		return err
 	}
-	piece := make([]byte, 1<<20)
-	state := uint64(0x9e3779b97f4a7c15)
-	for written := 0; written < ballastBytes; written += len(piece) {
-		for i := range piece {
-			state ^= state << 13
-			state ^= state >> 7
-			state ^= state << 17
-			piece[i] = byte(state)
+	for _, name := range mems {
+		n, err := filledBytes(name)
+		if err != nil {
+			return err
 		}
-		if _, err := f.Write(piece); err != nil {
+		need += n
+	}
+	if free >= need {
+		return nil
+	}
+	remedy := "free some room on this disk"
+	ballast := filepath.Join(dir, ballastName)
+	if info, err := os.Stat(ballast); err == nil && info.Size() > 0 {
+		remedy += fmt.Sprintf("; %s stands by to be deleted and is %s", ballast, sizeText(info.Size()))
+	}
+	return fmt.Errorf("%s: %w to open it for writing: %s free, %s needed (%s)",
+		dir, ErrNoSpace, sizeText(free), sizeText(need), remedy)
+}
+
+// filledBytes is the length of a sparse log up to its last byte that is not zero.
+func filledBytes(path string) (int64, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	last, err := lastByte(f, info.Size())
+	return last + 1, err
+}
+
+// ballastSize is what a writing open of the database may need after a crash: a
+// memtable never holds more than the tables have ever held or than its own size.
+func ballastSize(dir string) int64 {
+	var tables int64
+	names, _ := filepath.Glob(filepath.Join(blocksDirectory(dir), "*.sst"))
+	for _, name := range names {
+		if info, err := os.Stat(name); err == nil {
+			tables += info.Size()
+		}
+	}
+	const megabyte = 1 << 20
+	return openBytes + (min(tables, memtableBytes)+megabyte-1)/megabyte*megabyte
+}
+
+// ensureBallast makes the ballast file as large as the database needs, if the
+// disk has room for it beyond the reserve; without room it does nothing. Its
+// bytes are not zero, so no file system stores them as a hole. It is called after
+// a writing open and at its close, and costs a directory listing when the file is
+// as it should be.
+func ensureBallast(dir string) error {
+	path := filepath.Join(dir, ballastName)
+	size := ballastSize(dir)
+	var have int64
+	if info, err := os.Stat(path); err == nil {
+		have = info.Size()
+	}
+	if have >= size || checkSpace(dir, size-have) != nil {
+		return nil
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+	if err != nil {
+		return err
+	}
+	piece := make([]byte, 1<<18)
+	state := uint64(0x9e3779b97f4a7c15)
+	for i := range piece {
+		state ^= state << 13
+		state ^= state >> 7
+		state ^= state << 17
+		piece[i] = byte(state)
+	}
+	for have < size {
+		n, err := f.Write(piece[:min(int64(len(piece)), size-have)])
+		if err != nil {
 			f.Close()
 			os.Remove(path)
 			return err
 		}
+		have += int64(n)
 	}
 	err = f.Sync()
 	if closeErr := f.Close(); err == nil {
@@ -137,6 +190,3 @@ func sizeText(n int64) string {
 	}
 	return fmt.Sprintf("%d bytes", n)
 }
-
-// ballastBytes is the size of the ballast file.
-const ballastBytes = 8 << 20

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -33,29 +34,63 @@ func TestCheckSpaceKeepsTheReserve(t *testing.T) {
 	}
 }
 
-func TestBallast(t *testing.T) {
-	dir := t.TempDir()
-	if err := ensureBallast(dir); err != nil {
-		t.Fatal(err)
+func TestBallastGrowsWithTheTables(t *testing.T) {
+	dir := newPlain(t, 10)
+	size := func() int64 {
+		info, err := os.Stat(filepath.Join(dir, ballastName))
+		if err != nil {
+			return 0
+		}
+		return info.Size()
 	}
-	if info, err := os.Stat(filepath.Join(dir, ballastName)); err != nil || info.Size() != ballastBytes {
-		t.Fatal(info, err)
+	for _, tables := range []int64{0, 1 << 20, 100 << 20} {
+		if tables > 0 {
+			sparse := filepath.Join(blocksDirectory(dir), "000999.sst")
+			if err := os.WriteFile(sparse, nil, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Truncate(sparse, tables); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := ensureBallast(dir); err != nil {
+			t.Fatal(err)
+		}
+		if size() != ballastSize(dir) || size() < openBytes || size() > openBytes+memtableBytes {
+			t.Fatalf("tables of %d bytes: ballast of %d, want %d", tables, size(), ballastSize(dir))
+		}
 	}
-	if n, err := releaseBallast(dir); n != ballastBytes || err != nil {
+	have := size()
+	if n, err := ReleaseBallast(dir); n != have || err != nil {
 		t.Fatal(n, err)
 	}
-	if n, err := releaseBallast(dir); n != 0 || err != nil {
+	if n, err := ReleaseBallast(dir); n != 0 || err != nil {
 		t.Fatal(n, err)
 	}
 	withFreeSpace(t, spaceReserve)
 	if err := ensureBallast(dir); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(filepath.Join(dir, ballastName)); err == nil {
+	if size() != 0 {
 		t.Fatal("the ballast went into the reserve")
 	}
-	withFreeSpace(t, 4096)
-	if err := checkOpenSpace(dir); !errors.Is(err, ErrNoSpace) {
+}
+
+func TestOpenOnAFullDiskIsRefused(t *testing.T) {
+	dir := newPlain(t, 10)
+	if err := ensureBallast(dir); err != nil {
+		t.Fatal(err)
+	}
+	withFreeSpace(t, openBytes)
+	if err := checkOpenSpace(dir); err != nil {
+		t.Fatal(err)
+	}
+	log := filepath.Join(blocksDirectory(dir), "00042.mem")
+	if err := os.WriteFile(log, append(bytes.Repeat([]byte{1}, 5<<20), make([]byte, 1<<20)...), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := checkOpenSpace(dir); !errors.Is(err, ErrNoSpace) || !strings.Contains(err.Error(), "7.0 MiB needed") ||
+		!strings.Contains(err.Error(), filepath.Join(dir, ballastName)) {
 		t.Fatal(err)
 	}
 }

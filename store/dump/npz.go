@@ -2,11 +2,11 @@ package dump
 
 import (
 	"archive/zip"
-	"compress/flate"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
+	"syscall"
 )
 
 const (
@@ -19,7 +19,7 @@ const (
 func (in input) member(name string, w want) (*array, error) {
 	z, err := zip.NewReader(in.f, in.size)
 	if err != nil && !errors.Is(err, zip.ErrInsecurePath) {
-		if readFault(err) && !errors.Is(err, zip.ErrFormat) {
+		if errno := syscall.Errno(0); errors.As(err, &errno) {
 			return nil, err
 		}
 		return nil, bad("is not a whole zip archive: its directory, at the end, is missing or damaged").
@@ -113,19 +113,18 @@ func checkMember(f *zip.File) error {
 	return nil
 }
 
-// zipFault turns what archive/zip says into our words.
+// zipFault turns what archive/zip and compress/flate say into our words; what the
+// operating system says stays as it is.
 func zipFault(err error) error {
 	var mine *Error
-	var corrupt flate.CorruptInputError
+	var errno syscall.Errno
 	switch {
-	case err == nil || err == io.EOF || errors.As(err, &mine):
+	case err == nil || err == io.EOF || errors.As(err, &mine) || errors.As(err, &errno):
 		return err
 	case errors.Is(err, zip.ErrChecksum):
 		return bad("does not match its checksum").fix("the archive is damaged: copy or save it again")
-	case errors.Is(err, zip.ErrFormat), errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &corrupt):
-		return bad("is damaged inside the archive").fix("copy or save it again")
 	}
-	return err
+	return bad("is damaged inside the archive").fix("copy or save it again")
 }
 
 // memberReader reads a member from its start, with our errors.

@@ -122,7 +122,7 @@ func (t *records) read() ([]string, error) {
 	var parse *csv.ParseError
 	switch {
 	case errors.As(err, &parse):
-		return nil, bad("line %d: %v", parse.Line, parse.Err).fix("quote a value that holds quotes as \"a \"\"b\"\" c\"")
+		return nil, bad("line %d: %v", parse.StartLine, parse.Err).fix("quote a value that holds quotes as \"a \"\"b\"\" c\"")
 	case err != nil:
 		return nil, err
 	}

@@ -1,0 +1,55 @@
+// Package eval scores banks: how good are these embeddings, by which rule, and
+// exactly what was computed.
+//
+// # kNN accuracy
+//
+// [KNN] takes a gallery (train) and a query set (test), finds the k nearest rows
+// of each query, and lets them vote for their class:
+//
+//	one Search at the largest k ─► neighbours by (similarity desc, row asc)
+//	                                   │ the first k, for every k asked
+//	                                   ▼
+//	vote[class] += weight(neighbour)   float64, in neighbour order
+//	                                   │
+//	                                   ▼
+//	classes by (vote desc, class asc), then those without a vote, in class order
+//	                                   │
+//	        top1: the first is right   │   top5: among the first min(5,k)
+//	                                   ▼   top5_voted: and it has a vote
+//	accuracies over the queries that have a label
+//
+// The rule (metric, normalisation, k, weight) is a [Protocol]. [Protocols] lists
+// those of the published evaluators under the names people quote; the numbers
+// equal theirs wherever theirs are defined. What a caller overrides is part of
+// the name that the result carries: "dino (k=5, T=0.1)".
+//
+// What the originals leave open, and what holds here:
+//
+//   - Ties. torch.topk and an unstable sort of the classes decide them by
+//     accident, MSF by shuffling. Here row and class numbers do.
+//   - Classes are the distinct labels of the gallery, whatever integers they are,
+//     not 1000, max+1 or the labels of the query set.
+//   - top5 ranks classes, not neighbours, and ends with classes that nobody
+//     voted for, as the originals' do: a hit among those is an accident.
+//     top5_voted leaves it out. Evaluators that always take five classes
+//     (InstDisc, iBOT, DINOv2, lightly, VISSL) report more than top5 for k<5,
+//     and crash or print 0 for fewer than five classes.
+//   - k is cut to the rows that can vote, and recorded as effective_k.
+//   - Rows without a label: in the gallery they are left out before the search,
+//     as solo-learn does, so they take no place among the k; in the query set
+//     they are not asked. Both are counted.
+//   - A label of the query set that the gallery lacks counts as wrong, and is
+//     counted. Where both banks name their classes, names are matched, not
+//     numbers.
+//   - Leave-one-out leaves out the row, not the first neighbour: with an exact
+//     duplicate, or un-normalised inner products, the two differ.
+//   - A weight that underflows float64, beyond 745 T behind the best, is no vote.
+//   - exp(s/T) is taken as exp((s-s₁)/T): the same ranking, no overflow. Where
+//     the original's float32 would have overflowed (s/T > 88.7, usual for raw
+//     features), the result says for how many queries.
+//   - A zero row has cosine 0 with everything.
+//
+// Nothing here opens a file or prints. An evaluation is deterministic: the same
+// snapshots give the same result for any number of threads, memory budget and
+// SIMD level.
+package eval

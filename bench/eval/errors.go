@@ -1,0 +1,20 @@
+package eval
+
+import "errors"
+
+// When the question makes no sense, whatever the banks hold.
+var (
+	// ErrProtocol: a preset nobody has defined, or an override its rule cannot
+	// take (a temperature for a majority vote, k below 1, …).
+	ErrProtocol = errors.New("unusable protocol")
+
+	// ErrLeaveOneOut: leave-one-out asks every row of the gallery against the
+	// others, and the query set given is another bank.
+	ErrLeaveOneOut = errors.New("leave-one-out needs one bank")
+)
+
+// When the banks cannot answer it.
+var (
+	// ErrNoLabels: no row of the gallery, or none of the query set, has a label.
+	ErrNoLabels = errors.New("no labelled rows")
+)

@@ -1,0 +1,334 @@
+package eval
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"time"
+
+	"membank/index"
+	"membank/simd"
+	"membank/store"
+)
+
+// KNN is a weighted k-nearest-neighbour evaluation. The zero value is DINO's;
+// Preset names another, and every other field overrides the preset only when it
+// is set. Protocol says what they come to.
+type KNN struct {
+	Preset    string  // one of Protocols; "" is dino
+	K         []int   // numbers of neighbours, any order; All lets every labelled row vote
+	T         float64 // temperature
+	Metric    Metric  // cosine, or dot or l2 of the rows as stored
+	Normalise Switch  // On, Off: of both sides, whatever the metric
+
+	// LeaveOneOut asks every labelled row of the gallery against the others. The
+	// row itself is left out by its number: an exact duplicate of it still votes.
+	LeaveOneOut bool
+	PerClass    bool // fill KNNAtK.PerClass
+}
+
+// RunOptions are how an evaluation runs; none of them changes a number.
+type RunOptions struct {
+	Threads int   // 0: GOMAXPROCS
+	Memory  int64 // bytes for queries, neighbours and votes; 0: 256 MiB
+
+	// Progress is told how many of the query rows are done. Calls do not overlap.
+	Progress func(done, total int64)
+
+	// Each is given every labelled query at every k, in row order and within a
+	// row by ascending k, from one goroutine. It costs the search one neighbour
+	// more, for Prediction.Gap.
+	Each func(Prediction)
+}
+
+// Prediction is what the neighbours say about one query.
+type Prediction struct {
+	Row    int64   // of the query bank
+	Label  int64   // as the query bank has it
+	K      int     // as asked
+	Class  int64   // the gallery's label with the largest vote; NoLabel if nothing could vote
+	Right  bool    // Class is the query's own
+	Share  float64 // of all votes, those for Class
+	Margin float64 // (first vote - second vote) / all votes
+	Gap    float64 // similarity, or squared distance, between the last neighbour that voted and the next; +Inf if none is left
+}
+
+// Evaluate scores the gallery train with the labelled rows of test. Leave-one-out
+// takes both from train, and test is nil or another snapshot of the same bank.
+//
+// One search at the largest k serves every k: neighbours have a total order
+// (similarity, then row), so those of a smaller k are a prefix. Rows of the
+// gallery without a label are left out of the search: they neither vote nor take
+// a place among the k. k beyond the number of rows that can vote is cut to it.
+//
+// The cost is that of searching all queries; the votes are noise beside it. Memory
+// is 8 bytes a gallery row for its class, plus batches of queries that fit
+// RunOptions.Memory. The result is the same for any threads, memory and SIMD
+// level, except for Seconds. ctx stops it between blocks.
+func (e KNN) Evaluate(ctx context.Context, train, test *store.Snapshot, o RunOptions) (*KNNResult, error) {
+	start := time.Now()
+	rule, err := e.Protocol()
+	if err != nil {
+		return nil, err
+	}
+	if test == nil || e.LeaveOneOut && test.Bank() == train.Bank() {
+		test = train // one generation, whatever was written between two snapshots
+	}
+	r, err := newRun(ctx, rule, e.LeaveOneOut, train, test, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.ask(ctx, test); err != nil {
+		return nil, err
+	}
+	if r.result.TestRows == 0 {
+		return nil, fmt.Errorf("%w in bank %q: nothing to ask (ingest it with labels)", ErrNoLabels, test.Bank())
+	}
+	r.finish(e.PerClass)
+	r.result.Seconds = time.Since(start).Seconds()
+	return r.result, nil
+}
+
+// run is one evaluation under way.
+type run struct {
+	rule    Protocol
+	leave   bool
+	options RunOptions
+	ix      *index.Index
+	gallery dictionary
+	labels  translation
+	classOf []int64 // class of each gallery row number, -1: none
+	voters  int     // rows that can vote on one query
+	ks      []int   // as asked, All resolved
+	result  *KNNResult
+
+	tallies []tally   // one a k
+	ballots []*ballot // one a thread
+	total   int64     // rows of the query bank
+	done    int64
+	unseen  map[int64]bool // labels that the gallery lacks
+}
+
+func newRun(ctx context.Context, rule Protocol, leave bool, train, test *store.Snapshot, o RunOptions) (*run, error) {
+	if o.Threads <= 0 {
+		o.Threads = runtime.GOMAXPROCS(0)
+	}
+	if o.Memory <= 0 {
+		o.Memory = 256 << 20
+	}
+	a, b := train.Info(), test.Info()
+	if leave && test != train {
+		return nil, fmt.Errorf("%w: %q and %q (give the same bank for both)", ErrLeaveOneOut, a.Bank, b.Bank)
+	}
+	if a.Dim != b.Dim {
+		return nil, fmt.Errorf("%w: gallery %q has %d, queries %q have %d", store.ErrDim, a.Bank, a.Dim, b.Bank, b.Dim)
+	}
+	labels, err := train.Labels(ctx)
+	if err != nil {
+		return nil, err
+	}
+	gallery, labelled := newDictionary(labels, a.ClassNames)
+	if labelled == 0 {
+		return nil, fmt.Errorf("%w in bank %q: nothing can vote (ingest it with labels)", ErrNoLabels, a.Bank)
+	}
+	r := &run{
+		rule: rule, leave: leave, options: o, ix: index.New(train),
+		gallery: gallery, labels: newTranslation(gallery, b.ClassNames), classOf: labels,
+		voters: int(labelled), total: b.Rows, unseen: map[int64]bool{},
+	}
+	if leave {
+		r.voters--
+	}
+	for _, k := range rule.K {
+		if k == All {
+			k = int(labelled)
+		}
+		r.ks = append(r.ks, k)
+		r.tallies = append(r.tallies, newTally())
+	}
+	for range o.Threads {
+		r.ballots = append(r.ballots, newBallot(rule, labels, len(gallery.labels)))
+	}
+	r.result = &KNNResult{
+		Protocol: rule.Name, Rules: rule,
+		TrainRows: labelled, Dim: a.Dim, Classes: len(gallery.labels),
+		Train:           BankUse{a.Bank, a.Generation, a.DType.String(), a.Rows},
+		Test:            BankUse{b.Bank, b.Generation, b.DType.String(), b.Rows},
+		TrainUnlabelled: a.Rows - labelled,
+		LabelsMatchedBy: r.labels.matchedBy(),
+		SelfExcluded:    leave,
+		Exact:           true, Recall: 1,
+	}
+	return r, nil
+}
+
+// batch is some labelled queries and what they came to.
+type batch struct {
+	vectors simd.Matrix // room for cap(rows) queries
+	rows    []int64
+	labels  []int64
+	truths  []int     // class of the gallery, -1: it lacks it
+	out     []outcome // [query][k]
+}
+
+// ask streams the query bank through batches.
+func (r *run) ask(ctx context.Context, test *store.Snapshot) error {
+	size := r.batchSize()
+	b := &batch{
+		vectors: simd.NewMatrix(size, r.result.Dim),
+		out:     make([]outcome, size*len(r.ks)),
+	}
+	err := test.Batches(ctx, min(size, 256), func(in store.Batch) error {
+		for i, label := range in.Labels {
+			if label == store.NoLabel {
+				r.result.TestUnlabelled++
+				r.done++
+				continue
+			}
+			if len(b.rows) == size {
+				if err := r.vote(ctx, b); err != nil {
+					return err
+				}
+			}
+			copy(b.vectors.Row(len(b.rows)), in.Vectors.Row(i))
+			truth := r.labels.class(label)
+			if truth < 0 {
+				r.unseen[label] = true
+				r.result.UnseenQueries++
+			}
+			b.rows, b.labels, b.truths = append(b.rows, in.Rows[i]), append(b.labels, label), append(b.truths, truth)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return r.vote(ctx, b)
+}
+
+const hitBytes = 16
+
+// batchSize is how many queries fit the memory budget, with their neighbours
+// (the search keeps up to 2k candidates beside the k it returns) and their
+// packed copies. A batch scans the gallery once, so it is as large as is useful.
+func (r *run) batchSize() int {
+	k := min(r.deepest()+1, r.voters)
+	each := int64(16*r.result.Dim) + 3*hitBytes*int64(k) + 64*int64(len(r.ks))
+	size := min(r.options.Memory/2/each, 8192, r.total)
+	if size > simd.TileQueries {
+		size -= size % simd.TileQueries
+	}
+	return max(1, int(size))
+}
+
+func (r *run) deepest() int { return min(r.ks[len(r.ks)-1], r.voters) }
+
+// vote searches for a batch, counts it and empties it.
+func (r *run) vote(ctx context.Context, b *batch) error {
+	n := len(b.rows)
+	if n == 0 {
+		return nil
+	}
+	hits, err := r.neighbours(ctx, b)
+	if err != nil {
+		return err
+	}
+	each := (n + len(r.ballots) - 1) / len(r.ballots)
+	var wg sync.WaitGroup
+	for t, ballot := range r.ballots {
+		wg.Go(func() {
+			for i := t * each; i < min(n, (t+1)*each); i++ {
+				ballot.count(b.out[i*len(r.ks):][:len(r.ks)], r.ks, hits[i], b.truths[i])
+			}
+		})
+	}
+	wg.Wait()
+	for i := range n {
+		r.tell(b, i)
+	}
+	r.done += int64(n)
+	r.progress(0)
+	b.rows, b.labels, b.truths = b.rows[:0], b.labels[:0], b.truths[:0]
+	return nil
+}
+
+// neighbours finds the rows that may vote, for every query of the batch.
+func (r *run) neighbours(ctx context.Context, b *batch) ([][]index.Hit, error) {
+	k := r.deepest()
+	if k == 0 { // one labelled row, left out
+		return make([][]index.Hit, len(b.rows)), nil
+	}
+	if r.options.Each != nil {
+		k++
+	}
+	o := index.Options{
+		K: k, Metric: r.rule.search(), Threads: r.options.Threads,
+		// One query is asked even where its neighbours exceed the budget.
+		Memory: max(r.options.Memory, 4*hitBytes*int64(k)*int64(len(b.rows))),
+	}
+	if r.leave {
+		o.ExcludeRow = b.rows
+	}
+	if r.result.TrainUnlabelled > 0 {
+		o.Allow = func(row int64) bool { return r.classOf[row] >= 0 }
+	}
+	if r.options.Progress != nil {
+		o.Progress = func(done, total int64) {
+			r.progress(int64(len(b.rows)) * done / max(1, total))
+		}
+	}
+	found, err := r.ix.Search(ctx, b.vectors.Slice(0, len(b.rows)), o)
+	if q := (*index.QueryError)(nil); errors.As(err, &q) {
+		return nil, fmt.Errorf("bank %q row %d: %w", r.result.Test.Bank, b.rows[q.Query], q.Err)
+	}
+	return found.Hits, err
+}
+
+func (r *run) progress(within int64) {
+	if r.options.Progress != nil {
+		r.options.Progress(r.done+within, r.total)
+	}
+}
+
+// tell counts query i of the batch, and reports it where that was asked for.
+func (r *run) tell(b *batch, i int) {
+	r.result.TestRows++
+	key := classKey{class: b.truths[i]}
+	if key.class < 0 {
+		key.label = b.labels[i]
+	}
+	for j, o := range b.out[i*len(r.ks):][:len(r.ks)] {
+		r.tallies[j].add(key, o, min(r.ks[j], r.voters))
+		if o.overflow && j == 0 {
+			r.result.OverflowQueries++
+		}
+		if r.options.Each == nil {
+			continue
+		}
+		p := Prediction{
+			Row: b.rows[i], Label: b.labels[i], K: r.ks[j], Class: store.NoLabel,
+			Share: o.share, Margin: o.margin, Gap: o.gap,
+		}
+		if o.class >= 0 {
+			p.Class, p.Right = r.gallery.labels[o.class], int(o.class) == b.truths[i]
+		}
+		r.options.Each(p)
+	}
+}
+
+// finish turns counts into the result.
+func (r *run) finish(perClass bool) {
+	r.result.UnseenClasses = len(r.unseen)
+	for j := range r.tallies {
+		at := r.tallies[j].figures(r.result.TestRows, r.labels, perClass)
+		at.K, at.EffectiveK = r.ks[j], min(r.ks[j], r.voters)
+		if r.rule.Weight == Exp {
+			t := r.rule.T
+			at.T = &t
+		}
+		r.result.Results = append(r.result.Results, at)
+	}
+	r.result.Notes = r.result.notes(r.rule)
+}

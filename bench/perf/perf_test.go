@@ -1,0 +1,146 @@
+package perf
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"membank/simd"
+)
+
+// sound checks what every figure promises, and that those named are among them and
+// have a limit.
+func sound(t *testing.T, figures []Figure, limited ...string) {
+	t.Helper()
+	for _, f := range figures {
+		if f.Name == "" || f.Unit == "" || f.Value < 0 {
+			t.Errorf("%+v", f)
+		}
+		if f.Limit != 0 && f.OfPeak != f.Value/f.Limit {
+			t.Errorf("%s: %v of %v is not %v", f.Name, f.Value, f.Limit, f.OfPeak)
+		}
+	}
+	for _, want := range limited {
+		found := false
+		for _, f := range figures {
+			found = found || strings.HasPrefix(f.Name, want) && f.Limit > 0 && f.Value > 0
+		}
+		if !found {
+			t.Errorf("no figure %q with a limit among %+v", want, figures)
+		}
+	}
+}
+
+// nothingLeft gives a directory that must be empty at the end.
+func nothingLeft(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	t.Cleanup(func() {
+		left, err := os.ReadDir(dir)
+		if err != nil || len(left) > 0 {
+			t.Errorf("left behind: %v, %v", left, err)
+		}
+	})
+	return dir
+}
+
+func TestKernels(t *testing.T) {
+	before := simd.Active()
+	figures, err := Kernels(context.Background(), KernelOptions{Dim: 40, Threads: []int{1, 2}, Rounds: 1, Time: time.Millisecond, Bytes: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, level := range simd.Levels() {
+		sound(t, figures, "tile "+string(level)+" 1 thread", "tile "+string(level)+" 2 threads", "scan "+string(level)+" 1 thread")
+	}
+	if simd.Active() != before {
+		t.Errorf("the level is %s afterwards, was %s", simd.Active(), before)
+	}
+}
+
+func TestSearch(t *testing.T) {
+	var stages []string
+	figures, err := Search(context.Background(), SearchOptions{
+		Dir: nothingLeft(t), Rows: 3000, Dim: 24, Queries: 20, Single: 2, K: 5, Threads: 2, Rounds: 2, Time: time.Millisecond,
+		Progress: func(stage string, done, total int64) {
+			stages = append(stages, stage)
+			if done < 0 || done > total {
+				t.Errorf("%s: %d of %d", stage, done, total)
+			}
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sound(t, figures, "batch of 20 queries, k=5", "one query, k=5")
+	if len(stages) == 0 || stages[len(stages)-1] != "measuring" {
+		t.Errorf("stages %q", stages)
+	}
+}
+
+func TestIngest(t *testing.T) {
+	figures, err := Ingest(context.Background(), IngestOptions{Dir: nothingLeft(t), Rows: 3000, Dim: 24, Rounds: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sound(t, figures, "ingest of a .npy until it is durable", "ingest, with making")
+}
+
+func TestEvaluate(t *testing.T) {
+	figures, err := Evaluate(context.Background(), EvaluateOptions{
+		Dir: nothingLeft(t), Bytes: 4 << 20, Dim: 64, Queries: 100, Classes: 10, K: []int{5}, Memory: 256 << 20,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sound(t, figures, "kNN evaluation")
+	if runtime.GOOS == "linux" {
+		sound(t, figures, "resident memory of ingest", "resident memory of evaluation")
+	}
+	last := figures[len(figures)-1]
+	if last.Name != "top-1 at k=5" || last.Value < 0.3 || last.Value > 1 {
+		t.Errorf("%+v, and chance is 0.1", last)
+	}
+}
+
+func TestBenchmarksStop(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	dir := nothingLeft(t)
+	_, kernels := Kernels(ctx, KernelOptions{Dim: 8, Bytes: 1 << 16})
+	_, search := Search(ctx, SearchOptions{Dir: dir, Rows: 1000, Dim: 8})
+	_, ingest := Ingest(ctx, IngestOptions{Dir: dir, Rows: 1000, Dim: 8})
+	_, evaluate := Evaluate(ctx, EvaluateOptions{Dir: dir, Bytes: 1 << 16, Dim: 8})
+	for i, err := range []error{kernels, search, ingest, evaluate} {
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("benchmark %d: %v", i, err)
+		}
+	}
+}
+
+func TestFigureJSON(t *testing.T) {
+	text, err := json.Marshal([]Figure{{Name: "a", Value: 2, Unit: "GB/s", Limit: 4, OfPeak: 0.5}, {Name: "b", Value: 1, Unit: "ms"}})
+	want := `[{"name":"a","value":2,"unit":"GB/s","limit":4,"of_peak":0.5},{"name":"b","value":1,"unit":"ms","limit":null,"of_peak":null}]`
+	if err != nil || string(text) != want {
+		t.Errorf("%s, %v", text, err)
+	}
+}
+
+func TestResidency(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("known on Linux only")
+	}
+	before := resident()
+	stop := watchResidency()
+	b := pages(64 << 20)
+	peak := stop()
+	if grown := peak.anonymous - before.anonymous; !peak.known || grown < 32<<20 {
+		t.Errorf("64 MiB more, and the peak grew by %d bytes", grown)
+	}
+	runtime.KeepAlive(b)
+}

@@ -1,0 +1,6 @@
+//go:build !linux
+
+package perf
+
+// resident is not known here.
+func resident() residency { return residency{} }

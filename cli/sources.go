@@ -1,0 +1,299 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"slices"
+
+	"membank/simd"
+	"membank/store"
+	"membank/store/dump"
+)
+
+// openFeatures opens a file of vectors.
+func openFeatures(path, array string) (*dump.Reader, error) {
+	return dump.Open(path, dump.Options{Array: array})
+}
+
+// sources are the files of an ingest as one stream of rows: the feature files
+// end to end, and beside them labels, keys and attributes for all their rows.
+// Everything that can be wrong with shapes and counts is found by openSources,
+// before a bank is touched.
+type sources struct {
+	paths       []string
+	array       string // of each .npz of features
+	labels      string // file of labels
+	labelsArray string // member of labels, else of each feature file
+	keys        string
+	attributes  string
+
+	files      []sourceFile
+	rows       int64
+	dim        int
+	classNames []string
+}
+
+// sourceFile is one feature file: rows first to first+rows of the stream.
+type sourceFile struct {
+	path       string
+	first      int64
+	rows       int64
+	keyed      bool // it holds keys beside the vectors
+	labelled   bool // it holds labels beside the vectors
+	classNames []string
+}
+
+// check opens every file once and compares what they promise.
+func (in *sources) check() error {
+	for _, path := range in.paths {
+		r, err := openFeatures(path, in.array)
+		if err != nil {
+			return err
+		}
+		f := sourceFile{path: path, first: in.rows, rows: r.Rows(), keyed: r.HasKeys(), labelled: r.HasLabels(), classNames: r.ClassNames()}
+		dim := r.Dim()
+		r.Close()
+		if len(in.files) > 0 && dim != in.dim {
+			return badInput("%s: %d dimensions, and %s has %d (ingest features of one model at a time)", path, dim, in.files[0].path, in.dim)
+		}
+		if first := in.files; len(first) > 0 && in.keys == "" && first[0].keyed != f.keyed {
+			return badInput("%s: one of %s and this file holds keys and the other does not (give the keys of all rows with --keys)", path, first[0].path)
+		}
+		if first := in.files; len(first) > 0 && !in.separateLabels() && first[0].labelled != f.labelled {
+			return badInput("%s: one of %s and this file holds labels and the other does not (give the labels of all rows with --labels)", path, first[0].path)
+		}
+		in.dim = dim
+		in.rows += f.rows
+		in.files = append(in.files, f)
+	}
+	if err := in.checkLabels(); err != nil {
+		return err
+	}
+	if in.keys != "" {
+		k, err := dump.OpenKeys(in.keys)
+		if err != nil {
+			return err
+		}
+		defer k.Close()
+		if k.Rows() != in.rows {
+			return in.countsDiffer(in.keys, k.Rows(), "key")
+		}
+	}
+	if in.attributes != "" {
+		t, err := dump.OpenTable(in.attributes)
+		if err != nil {
+			return err
+		}
+		defer t.Close()
+		if t.Rows() != in.rows {
+			return in.countsDiffer(in.attributes, t.Rows(), "row")
+		}
+	}
+	return nil
+}
+
+// separateLabels reports whether labels come from elsewhere than beside the vectors.
+func (in *sources) separateLabels() bool { return in.labels != "" || in.labelsArray != "" }
+
+func (in *sources) checkLabels() error {
+	switch {
+	case in.labels != "":
+		l, err := dump.OpenLabels(in.labels, dump.Options{Array: in.labelsArray})
+		if err != nil {
+			return err
+		}
+		defer l.Close()
+		if l.Rows() != in.rows {
+			return in.countsDiffer(in.labels, l.Rows(), "label")
+		}
+		in.classNames = l.Names()
+		return nil
+	case in.labelsArray != "":
+		for i := range in.files {
+			f := &in.files[i]
+			l, err := dump.OpenLabels(f.path, dump.Options{Array: in.labelsArray})
+			if err != nil {
+				return err
+			}
+			labels, names := l.Rows(), l.Names()
+			l.Close()
+			if labels != f.rows {
+				return badInput("%s: %s in array %s for %s (every row needs one label; -1 for none)", f.path, plural(labels, "label"), in.labelsArray, plural(f.rows, "row"))
+			}
+			f.classNames = names
+		}
+	}
+	for _, f := range in.files {
+		if (f.classNames == nil) != (in.files[0].classNames == nil) {
+			return badInput("%s: one of %s and this file names its classes and the other numbers them (write both alike)", f.path, in.files[0].path)
+		}
+		in.classNames = append(in.classNames, f.classNames...)
+	}
+	slices.Sort(in.classNames)
+	in.classNames = slices.Compact(in.classNames)
+	return nil
+}
+
+func (in *sources) countsDiffer(path string, got int64, noun string) error {
+	what := in.files[0].path
+	if len(in.files) > 1 {
+		what = fmt.Sprintf("the %d files of vectors", len(in.files))
+	}
+	return badInput("%s: %s for %s of %s (every row needs exactly one, in the same order)", path, plural(got, noun), plural(in.rows, "row"), what)
+}
+
+// provenance lists every file with its size and checksum.
+func (in *sources) provenance(ctx context.Context) ([]store.SourceFile, error) {
+	var files []store.SourceFile
+	for _, path := range append(slices.Clone(in.paths), in.labels, in.keys, in.attributes) {
+		if path == "" {
+			continue
+		}
+		f, err := checksum(ctx, path)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, f)
+	}
+	return files, nil
+}
+
+// checksum reads a file once; what is read right after comes from the page cache.
+func checksum(ctx context.Context, path string) (store.SourceFile, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return store.SourceFile{}, err
+	}
+	defer f.Close()
+	sum := crc32.New(crc32.MakeTable(crc32.Castagnoli))
+	var total int64
+	for buffer := make([]byte, 1<<20); ; {
+		if err := ctx.Err(); err != nil {
+			return store.SourceFile{}, err
+		}
+		n, err := f.Read(buffer)
+		sum.Write(buffer[:n])
+		total += int64(n)
+		if err == io.EOF {
+			return store.SourceFile{Name: path, Bytes: total, Checksum: fmt.Sprintf("crc32c:%08x", sum.Sum32())}, nil
+		}
+		if err != nil {
+			return store.SourceFile{}, fmt.Errorf("%s: %w", path, err)
+		}
+	}
+}
+
+// stream calls fn with the rows of all files in order, a batch at a time; no
+// batch spans two files. What it holds is valid until fn returns.
+func (in *sources) stream(ctx context.Context, fn func(store.Rows) error) error {
+	size := int(max(1, min(8192, (8<<20)/int64(4*in.dim), in.rows)))
+	vectors := simd.NewMatrix(size, in.dim)
+	beside, err := in.openBeside(size)
+	if err != nil {
+		return err
+	}
+	defer beside.close()
+	for i := range in.files {
+		if err := in.streamFile(ctx, &in.files[i], vectors, beside, fn); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (in *sources) streamFile(ctx context.Context, f *sourceFile, vectors simd.Matrix, beside *beside, fn func(store.Rows) error) error {
+	r, err := openFeatures(f.path, in.array)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if r.Rows() != f.rows || r.Dim() != in.dim {
+		return badInput("%s: it changed while it was read (wait until it is written, then ingest again)", f.path)
+	}
+	translate := in.translation(f)
+	if in.labels == "" && in.labelsArray != "" {
+		if err := beside.openLabels(f.path, in.labelsArray); err != nil {
+			return err
+		}
+	}
+	for {
+		n, err := r.Next(ctx, vectors)
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		rows := store.Rows{Vectors: vectors.Slice(0, n), Keys: r.Keys(), Labels: r.Labels()}
+		if err := beside.next(n, &rows); err != nil {
+			return err
+		}
+		for i, l := range rows.Labels {
+			if translate != nil && l != store.NoLabel {
+				rows.Labels[i] = translate[l]
+			}
+		}
+		if err := fn(rows); err != nil {
+			return err
+		}
+	}
+}
+
+// translation takes the class numbers of one file, which numbers its own names,
+// to those of all files; nil: they agree.
+func (in *sources) translation(f *sourceFile) []int64 {
+	if in.labels != "" || f.classNames == nil || slices.Equal(f.classNames, in.classNames) {
+		return nil
+	}
+	t := make([]int64, len(f.classNames))
+	for i, name := range f.classNames {
+		at, _ := slices.BinarySearch(in.classNames, name)
+		t[i] = int64(at)
+	}
+	return t
+}
+
+// place names the file and its row for a position in the stream.
+func (in *sources) place(position int64) (path string, row int64) {
+	for _, f := range in.files {
+		if position < f.first+f.rows {
+			return f.path, position - f.first
+		}
+	}
+	return in.files[len(in.files)-1].path, position
+}
+
+// rowError words an error about a row of the stream with its file and the row in it.
+func (in *sources) rowError(err error) error {
+	var duplicate *store.DuplicateKeyError
+	if errors.As(err, &duplicate) {
+		path, row := in.place(duplicate.New)
+		file := path
+		if in.keys != "" {
+			file, row = in.keys, duplicate.New
+		}
+		other := fmt.Sprintf("row %d of the bank", duplicate.Old)
+		if !duplicate.InBank {
+			otherPath, otherRow := in.place(duplicate.Old)
+			other = fmt.Sprintf("row %d", otherRow)
+			if in.keys != "" {
+				other = fmt.Sprintf("row %d", duplicate.Old)
+			} else if otherPath != path {
+				other += " of " + otherPath
+			}
+		}
+		return &failure{exit: exitBadInput, code: "duplicate_key", err: err,
+			text: fmt.Sprintf("%s: row %d: key %q is that of %s, too (every row needs a key of its own; give them with --keys)", file, row, duplicate.Key, other)}
+	}
+	var bad *store.RowError
+	if errors.As(err, &bad) {
+		path, row := in.place(bad.Row)
+		return &failure{exit: exitBadInput, code: "bad_row", err: err,
+			text: fmt.Sprintf("%s: row %d: %v (leave such rows out with --skip-bad)", path, row, bad.Err)}
+	}
+	return err
+}

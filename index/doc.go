@@ -1,0 +1,56 @@
+// Package index finds the nearest rows of a bank, exactly.
+//
+//	ix := index.New(snapshot)
+//	result, err := ix.Search(ctx, queries, index.Options{K: 20})
+//
+// There is one search and one loop:
+//
+//	Search          checks the batch, splits it into passes      index.go
+//	  pass          queries packed in tiles, a TopK for each     pass.go
+//	    run         workers draw pieces of blocks from a counter scan.go
+//	      scan      Epilogue: score = scale·⟨q,x⟩ + bias         metric.go
+//	                group of panels × tile of queries × panel:
+//	                simd.Tile (or Scan, for one query) → hits
+//	        offer   hits → TopK → a higher floor                 topk.go
+//
+// # What an answer is
+//
+// Larger is nearer: cosine and dot product are scores as they stand, L2 is −d²
+// until it is printed. The hits of a query are the best K under one total order,
+// score descending, then row ascending (better, in topk.go), and a score is one
+// sequential chain of FMAs over the dimensions (see package simd). Nothing in an
+// answer depends on the order in which rows were met: not on threads, nor on how
+// queries were batched or rows laid out in blocks, nor on the SIMD level.
+//
+// A dead row, a lane of padding and a row that Options.Allow refuses have a bias
+// of −Inf; no floor is that low, so the kernels keep them out without a branch.
+// Panels in which no row is in question are not read at all. A search in which a
+// score could overflow is refused before it starts (ErrOverflow), so scores are
+// finite and NaN does not occur.
+//
+// # Floors
+//
+// The k-th best score so far is the floor of a query. Kernels compare with it and
+// report the lanes that reach it: soon almost none do, and all of selection costs
+// next to nothing. All workers raise the same floors. A row is left out only when
+// k better ones are known, so pruning early or late changes the time, never the
+// answer.
+//
+// L2 has two scores. The kernel's, ⟨q,x⟩ − ½‖x‖², loses digits where q and x are
+// close, so it is compared with a floor lowered by a proven bound on its rounding
+// (bound.go), and what reaches that is scored at once by simd.SquaredDistance.
+// The answer is the exact top k of the directly computed distances.
+//
+// # Cost
+//
+// With D dimensions, a pass reads 4·D bytes a row (2 for f16, widened by the
+// store) and does 2·D operations a row and query. Groups of panels of half an L2
+// cache meet all tiles of 12 queries, so from some dozens of queries on the FMA
+// units are the limit, and memory below. On two cores of a Zen 5, 400,000 × 384:
+// see BenchmarkBatch and BenchmarkFew, which print the machine's limits too.
+//
+// State is 32·K bytes a query while a pass runs, the answer 16·K; thousands of
+// queries share a pass. Options.Memory bounds both together; what cannot fit is
+// refused with ErrMemory, so ask for all rows (K = N) some queries at a time.
+// Nothing is allocated in the loop.
+package index

@@ -1,0 +1,34 @@
+package index
+
+import (
+	"errors"
+	"fmt"
+)
+
+// What is wrong with a question, found before any row is read.
+var (
+	// ErrOptions is returned when an option can mean nothing: a negative K
+	// without a MinScore, a MinScore that is NaN, ExcludeRow of another length
+	// than the batch.
+	ErrOptions = errors.New("search options")
+	// ErrQuery is returned, as a *QueryError, for a query with NaN or Inf in
+	// it or of another dimension than the bank.
+	ErrQuery = errors.New("query vector")
+	// ErrOverflow is returned, as a *QueryError, when the norm of a query and
+	// the largest norm of the bank are so big that a score could leave the
+	// range of float32. Every score of a search that starts is finite.
+	ErrOverflow = errors.New("scores overflow float32")
+)
+
+// ErrMemory is returned when the answer itself would outgrow Options.Memory:
+// ask fewer queries at once, or a smaller K, or a higher MinScore.
+var ErrMemory = errors.New("answer larger than the memory budget")
+
+// QueryError says which query of the batch could not be asked.
+type QueryError struct {
+	Query int // position in the batch
+	Err   error
+}
+
+func (e *QueryError) Error() string { return fmt.Sprintf("query %d: %v", e.Query, e.Err) }
+func (e *QueryError) Unwrap() error { return e.Err }

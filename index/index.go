@@ -1,0 +1,203 @@
+package index
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"runtime"
+	"time"
+
+	"membank/simd"
+	"membank/store"
+)
+
+// Index searches one snapshot of a bank. It holds nothing but the snapshot, so
+// it costs nothing to make, is safe for concurrent use, and is done when the
+// snapshot is closed.
+type Index struct {
+	rows    int64
+	dim     int
+	blocks  int
+	maxNorm float64 // no row has a larger one
+	reader  func() view
+}
+
+// view lends block i to fn, which may use it until it returns. A view belongs to
+// one goroutine.
+type view func(i int, fn func(*store.Block) error) error
+
+// New returns an index over all rows of s.
+func New(s *store.Snapshot) *Index {
+	info := s.Info()
+	return &Index{
+		rows:    info.Rows,
+		dim:     info.Dim,
+		blocks:  s.Blocks(),
+		maxNorm: s.MaxNorm(),
+		reader:  func() view { return s.NewReader().View },
+	}
+}
+
+// DefaultK is the number of neighbours where Options.K is 0.
+const DefaultK = 10
+
+// DefaultMemory is the budget of a search where Options.Memory is 0.
+const DefaultMemory = 1 << 30
+
+// unlimited stands for K where only the score limits an answer.
+const unlimited = math.MaxInt
+
+// Options says what a search looks for. The zero value asks for the DefaultK
+// nearest rows by cosine, on all cores.
+type Options struct {
+	// K is the number of hits a query gets; a K beyond the rows of the bank
+	// gets all of them. 0 means DefaultK, or with HasMinScore every row that
+	// passes it.
+	K      int
+	Metric Metric
+	// MinScore is the smallest score of a hit if HasMinScore is set; for L2 it
+	// is the largest squared distance.
+	MinScore    float32
+	HasMinScore bool
+	// ExcludeRow holds for each query one row that it does not get (itself,
+	// when the queries are rows of the bank), −1 for none. Nil is none for all.
+	ExcludeRow []int64
+	// Allow, if set, says which rows may be hits. It is asked once a row for
+	// each pass over the bank, from several goroutines at once.
+	Allow func(row int64) bool
+	// Threads is the number of workers; 0 means GOMAXPROCS.
+	Threads int
+	// Memory is what the answer and the state of the scan may take together,
+	// in bytes: 16 a hit, and about as much again at twice K hits a query while
+	// the scan runs. 0 means DefaultMemory. Queries beyond it wait for another
+	// pass over the bank; an answer that does not fit is an ErrMemory.
+	Memory int64
+	// Progress, if set, is told now and then how many pairs of a query and a
+	// row are done. Calls do not overlap.
+	Progress func(done, total int64)
+}
+
+// Result is the answer to a batch.
+type Result struct {
+	Hits  [][]Hit // per query, best first; may be shorter than K, never nil
+	Stats Stats
+}
+
+// Stats says what an answer cost. Only Rescored and Seconds depend on chance:
+// workers that find good rows early spare each other work.
+type Stats struct {
+	Passes   int   // over the bank
+	Rows     int64 // live and allowed rows read, in all passes
+	Scores   int64 // pairs of a query and a row that were scored
+	Rescored int64 // of these, scored again directly (L2)
+	Bytes    int64 // of panels read
+	Seconds  float64
+}
+
+// Search finds the nearest rows of the bank for every row of queries. The
+// answer is exact: the k best under the total order of score, then smaller row,
+// where the score is simd's single FMA chain. So it has the same bits for any
+// number of threads, any batching, and every SIMD level.
+//
+// A pass over the bank serves thousands of queries: ask in batches. Reading
+// costs 4 bytes an element and pass, scoring 2 operations an element and query;
+// one or two queries run at the speed of memory, many at that of the FMA units.
+// A cancelled ctx ends the search with its cause within a fraction of a block.
+// Errors of the store come through as they are. Safe for concurrent use.
+func (ix *Index) Search(ctx context.Context, queries simd.Matrix, o Options) (Result, error) {
+	start := time.Now()
+	norms, err := ix.check(queries, &o)
+	if err != nil {
+		return Result{}, err
+	}
+	r := Result{Hits: make([][]Hit, 0, queries.Rows)}
+	budget := newBudget(o.Memory)
+	if !o.HasMinScore && o.Allow == nil && !budget.holds(int64(queries.Rows), min(int64(o.K), ix.rows)) {
+		return Result{}, budget.exceeded()
+	}
+	each := ix.passQueries(o)
+	for first := 0; first < queries.Rows; first += each {
+		last := min(first+each, queries.Rows)
+		p := newPass(ix, o, budget, queries.Slice(first, last), norms[first:last])
+		if o.ExcludeRow != nil {
+			p.exclude = o.ExcludeRow[first:last]
+		}
+		if o.Progress != nil {
+			p.progress = func(done float64) {
+				o.Progress(int64(float64(ix.rows)*(float64(first)+done*float64(last-first))), ix.rows*int64(queries.Rows))
+			}
+		}
+		if err := p.run(ctx); err != nil {
+			return Result{}, err
+		}
+		hits, err := p.answers()
+		if err != nil {
+			return Result{}, err
+		}
+		r.Hits = append(r.Hits, hits...)
+		r.Stats.add(p.stats)
+		r.Stats.Passes++
+	}
+	r.Stats.Seconds = time.Since(start).Seconds()
+	return r, nil
+}
+
+// check refuses what cannot be asked, fills in the defaults, and returns the
+// norm of each query.
+func (ix *Index) check(queries simd.Matrix, o *Options) ([]float64, error) {
+	switch {
+	case int(o.Metric) >= len(metricNames):
+		return nil, fmt.Errorf("%w: %v", ErrOptions, o.Metric)
+	case o.K < 0 && !o.HasMinScore:
+		return nil, fmt.Errorf("%w: k is %d", ErrOptions, o.K)
+	case o.HasMinScore && o.MinScore != o.MinScore:
+		return nil, fmt.Errorf("%w: the minimal score is NaN", ErrOptions)
+	case o.ExcludeRow != nil && len(o.ExcludeRow) != queries.Rows:
+		return nil, fmt.Errorf("%w: %d rows to exclude for %d queries", ErrOptions, len(o.ExcludeRow), queries.Rows)
+	}
+	if queries.Rows > 0 && queries.Dim != ix.dim {
+		return nil, &QueryError{0, fmt.Errorf("%w: it has %d dimensions, the bank %d", ErrQuery, queries.Dim, ix.dim)}
+	}
+	if o.K <= 0 {
+		o.K = DefaultK
+		if o.HasMinScore {
+			o.K = unlimited
+		}
+	}
+	if o.K != unlimited {
+		o.K = int(max(1, min(int64(o.K), ix.rows)))
+	}
+	if o.Threads <= 0 {
+		o.Threads = runtime.GOMAXPROCS(0)
+	}
+	if o.Memory <= 0 {
+		o.Memory = DefaultMemory
+	}
+	norms := make([]float64, queries.Rows)
+	for i := range norms {
+		norms[i] = simd.Norm(queries.Row(i))
+		switch {
+		case math.IsNaN(norms[i]) || math.IsInf(norms[i], 0):
+			return nil, &QueryError{i, fmt.Errorf("%w: it holds NaN or Inf", ErrQuery)}
+		case o.Metric.overflows(norms[i], ix.maxNorm):
+			return nil, &QueryError{i, fmt.Errorf("%w: norm %.3g, in the bank up to %.3g (scale the vectors down)",
+				ErrOverflow, norms[i], ix.maxNorm)}
+		}
+	}
+	return norms, nil
+}
+
+// minScore is the internal score that a hit must reach.
+func (o *Options) minScore() float32 {
+	if !o.HasMinScore {
+		return lowest
+	}
+	return max(o.Metric.printed(o.MinScore), lowest)
+}
+
+func (s *Stats) add(t Stats) {
+	s.Rows += t.Rows
+	s.Scores += t.Scores
+	s.Rescored += t.Rescored
+	s.Bytes += t.Bytes
+}

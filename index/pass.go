@@ -1,0 +1,146 @@
+package index
+
+import (
+	"fmt"
+	"math"
+	"sync/atomic"
+
+	"membank/simd"
+)
+
+// A pass is one reading of the bank for a part of a batch: the queries in the
+// form that the kernels want, and a TopK for each of them.
+type pass struct {
+	ix      *Index
+	o       Options
+	budget  *budget
+	queries simd.Matrix // as given
+	tiles   []float32   // [tile][dim][simd.TileQueries], prepared by the metric
+	tops    []TopK      // one a query
+	floors  []floor     // of tops, as last published: to be read without the lock
+	exclude []int64     // nil, or one a query
+	bound   *bound      // nil where the first score is the last
+	slab    bool        // the buffers of tops are parts of one slab
+	stats   Stats
+
+	progress func(done float64) // nil, or told the part of the pass that is done
+}
+
+const (
+	slabK     = 4096     // up to this k every query gets its 2k hits of buffer at the start
+	passBytes = 64 << 20 // for the buffers of a pass, and again for its tiles
+	hitBytes  = 16
+)
+
+// passQueries is how many queries are answered in one reading of the bank. A
+// tile of queries is used for as long as a group of panels stays in the cache,
+// so some thousands cost no more than some hundreds, and save readings.
+func (ix *Index) passQueries(o Options) int {
+	n := passBytes / (4 * max(ix.dim, 1))
+	if !o.ranged() {
+		n = min(n, passBytes/(2*hitBytes*o.K))
+	}
+	n -= n % simd.TileQueries
+	return max(n, simd.TileQueries)
+}
+
+// ranged: there is no K, so the size of the answer is known when it is there.
+func (o *Options) ranged() bool { return o.K == unlimited }
+
+func newPass(ix *Index, o Options, b *budget, queries simd.Matrix, norms []float64) *pass {
+	p := &pass{ix: ix, o: o, budget: b, queries: queries, tops: make([]TopK, queries.Rows), floors: make([]floor, queries.Rows)}
+	if o.Metric == L2 {
+		p.bound = newBound(ix.dim, norms)
+	}
+
+	tile := simd.TileQueries * ix.dim
+	p.tiles = make([]float32, p.tileCount()*tile)
+	prepared := simd.NewMatrix(simd.TileQueries, ix.dim)
+	for t := range p.tileCount() {
+		first, last := p.tileRange(t)
+		for q := first; q < last; q++ {
+			copy(prepared.Row(q-first), o.Metric.prepare(prepared.Row(q-first), queries.Row(q)))
+		}
+		simd.PackQueries(p.tiles[t*tile:][:tile], prepared.Slice(0, last-first))
+	}
+
+	each := 0 // a big k takes memory when hits arrive
+	if o.K <= slabK {
+		each = 2 * o.K
+	}
+	p.slab = each > 0
+	slab := make([]Hit, each*queries.Rows)
+	for q := range p.tops {
+		p.tops[q].Reset(o.K, o.minScore(), slab[q*each:][:0:each])
+		p.floors[q].store(p.tops[q].Floor())
+	}
+	return p
+}
+
+func (p *pass) tileCount() int {
+	return (p.queries.Rows + simd.TileQueries - 1) / simd.TileQueries
+}
+
+func (p *pass) tileRange(t int) (first, last int) {
+	first = t * simd.TileQueries
+	return first, min(first+simd.TileQueries, p.queries.Rows)
+}
+
+// answers takes the hits out of the pass, in the metric's own scores.
+func (p *pass) answers() ([][]Hit, error) {
+	all := make([][]Hit, len(p.tops))
+	for q := range p.tops {
+		best := p.tops[q].Best()
+		// A buffer that grew by itself may become the answer, unless too
+		// much of it is empty.
+		if p.slab || cap(best)-len(best) > len(best)/2 {
+			if !p.budget.take(int64(len(best)) * hitBytes) {
+				return nil, p.budget.exceeded()
+			}
+			kept := make([]Hit, len(best))
+			copy(kept, best)
+			if !p.slab {
+				p.budget.take(int64(-cap(best)) * hitBytes)
+			}
+			p.tops[q].hits = nil
+			best = kept
+		}
+		if p.o.Metric == L2 {
+			for i := range best {
+				best[i].Score = p.o.Metric.printed(best[i].Score)
+			}
+		}
+		all[q] = best
+	}
+	return all, nil
+}
+
+// floor is a float32 that many may read while one writes.
+type floor struct{ bits atomic.Uint32 }
+
+func (f *floor) load() float32   { return math.Float32frombits(f.bits.Load()) }
+func (f *floor) store(x float32) { f.bits.Store(math.Float32bits(x)) }
+
+// budget counts down the bytes that the answers of a search may take.
+type budget struct {
+	total int64
+	left  atomic.Int64
+}
+
+func newBudget(total int64) *budget {
+	b := &budget{total: total}
+	b.left.Store(total)
+	return b
+}
+
+func (b *budget) take(bytes int64) bool { return b.left.Add(-bytes) >= 0 }
+
+// holds says whether n answers of k hits fit.
+func (b *budget) holds(n, k int64) bool {
+	return float64(n)*float64(k)*hitBytes <= float64(b.left.Load())
+}
+
+func (b *budget) exceeded() error {
+	return fmt.Errorf("%w of %d bytes (ask fewer queries at once, a smaller k, or a higher minimal score)",
+		ErrMemory, b.total)
+}

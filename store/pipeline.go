@@ -1,0 +1,345 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/dgraph-io/badger/v4"
+	"membank/simd"
+)
+
+// A Writer's rows pass three stations that work at the same time: the caller
+// checks rows and fills a block; one goroutine packs full blocks and computes
+// their checksums; Badger writes and syncs the transactions of packed blocks.
+
+// filling is a block that rows are added to.
+type filling struct {
+	first       int64
+	rows        int
+	keyed       bool
+	vectors     simd.Matrix // as many rows as a full block has
+	scale, bias []float32
+	keys        []string
+	labels      []int64
+	attributes  map[string][]Value // shorter than rows where the last ones are null
+	maxNorm     float64
+}
+
+// addVector copies x into the next row and computes its columns. An error leaves
+// the filling as it was. Of an f16 bank the norm is that of the rounded values.
+func (f *filling) addVector(x []float32, t DType, half *[]uint16) (zero bool, err error) {
+	to := f.vectors.Row(f.rows)
+	copy(to, x)
+	if t == F16 {
+		if cap(*half) < len(x) {
+			*half = make([]uint16, len(x))
+		}
+		h := (*half)[:len(x)]
+		simd.NarrowHalf(h, to)
+		simd.WidenHalf(to, h)
+	}
+	norm := simd.Norm(to)
+	if !isFinite(norm) {
+		return false, badVector(x, t)
+	}
+	f.maxNorm = max(f.maxNorm, norm)
+	f.scale = append(f.scale, float32(1/max(norm, epsilon)))
+	f.bias = append(f.bias, float32(-0.5*norm*norm))
+	return norm == 0, nil
+}
+
+// badVector says what is wrong with a vector whose norm cannot be stored.
+func badVector(x []float32, t DType) error {
+	for i, v := range x {
+		switch {
+		case v != v:
+			return fmt.Errorf("%w: element %d is NaN", ErrBadRow, i)
+		case math.IsInf(float64(v), 0):
+			return fmt.Errorf("%w: element %d is %v", ErrBadRow, i, v)
+		case t == F16 && math.Abs(float64(v)) >= 65520:
+			return fmt.Errorf("%w: element %d is %v, more than f16 can hold (65504)", ErrBadRow, i, v)
+		}
+	}
+	return fmt.Errorf("%w: its norm %.3g is above %g, whose square a float32 cannot hold", ErrBadRow, simd.Norm(x), float64(maxNorm))
+}
+
+// addColumns completes the row that addVector began.
+func (f *filling) addColumns(r Rows, i int, label int64) {
+	if r.Keys != nil {
+		f.keys = append(f.keys, r.Keys[i])
+	}
+	f.labels = append(f.labels, label)
+	for _, a := range r.Attributes {
+		if a.Values[i].IsNull() {
+			continue
+		}
+		values := f.attributes[a.Name]
+		for len(values) < f.rows {
+			values = append(values, Value{})
+		}
+		f.attributes[a.Name] = append(values, a.Values[i])
+	}
+	f.rows++
+}
+
+func (f *filling) reset() {
+	clear(f.keys)
+	*f = filling{vectors: f.vectors, scale: f.scale[:0], bias: f.bias[:0], keys: f.keys[:0],
+		labels: f.labels[:0], attributes: map[string][]Value{}}
+}
+
+const (
+	// transactionBytes is how much is synced at once: 16 MiB reach over 80 % of
+	// the rate that 64 MiB do.
+	transactionBytes = 16 << 20
+	// transactionRecords bounds transactions of small records well below
+	// Badger's limit.
+	transactionRecords = 1024
+	// transactionsAhead is how many transactions may be on their way to the disk.
+	transactionsAhead = 2
+)
+
+// blockEntry is a line of the block table in the making: attribute names are
+// numbered only when all are known.
+type blockEntry struct {
+	blockRef
+	names map[string]recordRef
+}
+
+// pipeline packs and writes the blocks of one Writer.
+type pipeline struct {
+	db    *DB
+	dtype DType
+	dim   int
+	bank  uint64
+
+	free chan *filling // empty ones
+	full chan *filling
+	done chan struct{} // closed when the packing goroutine has ended
+	once sync.Once
+
+	// Of the packing goroutine, and of the caller once done is closed.
+	entries []blockEntry
+	written []recordRef // all records
+	batch   []*badger.Entry
+	bytes   int64
+	scratch []float32
+	spare   chan []byte // values that Badger is finished with
+
+	ahead   chan struct{} // a token a transaction under way
+	unsaved atomic.Int64  // their bytes
+
+	failure  atomic.Pointer[error]
+	failed   chan struct{} // closed at the first failure
+	failOnce sync.Once
+}
+
+func newPipeline(db *DB, m *manifest) *pipeline {
+	p := &pipeline{db: db, dtype: m.dtype, dim: m.dim, bank: m.id,
+		free: make(chan *filling, 2), full: make(chan *filling, 2), done: make(chan struct{}),
+		spare: make(chan []byte, 16), ahead: make(chan struct{}, transactionsAhead), failed: make(chan struct{})}
+	rows := blockRows(m.dim, m.dtype)
+	if m.dtype == F16 {
+		p.scratch = make([]float32, rows*m.dim)
+	}
+	for range cap(p.free) {
+		p.free <- &filling{vectors: simd.NewMatrix(rows, m.dim), attributes: map[string][]Value{}}
+	}
+	go p.pack()
+	return p
+}
+
+// keep takes over the first n blocks of a bank that is appended to.
+func (p *pipeline) keep(m *manifest, n int) {
+	for _, ref := range m.blocks[:n] {
+		e := blockEntry{blockRef: ref, names: map[string]recordRef{}}
+		for _, a := range ref.attributes {
+			e.names[m.attributes[a.name]] = a.recordRef
+		}
+		e.attributes = nil
+		p.entries = append(p.entries, e)
+	}
+}
+
+// table returns the attribute names, sorted, and the block table. It is called
+// after wait.
+func (p *pipeline) table() ([]string, []blockRef) {
+	set := map[string]int{}
+	for _, e := range p.entries {
+		for name := range e.names {
+			set[name] = 0
+		}
+	}
+	var names []string
+	for name := range set {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	blocks := make([]blockRef, len(p.entries))
+	for i, e := range p.entries {
+		blocks[i] = e.blockRef
+		for n, name := range names {
+			if ref, ok := e.names[name]; ok {
+				blocks[i].attributes = append(blocks[i].attributes, attributeRef{n, ref})
+			}
+		}
+	}
+	return names, blocks
+}
+
+func (p *pipeline) fail(err error) {
+	p.failOnce.Do(func() {
+		p.failure.Store(&err)
+		close(p.failed)
+	})
+}
+
+func (p *pipeline) err() error {
+	if e := p.failure.Load(); e != nil {
+		return *e
+	}
+	return nil
+}
+
+// empty waits for a block to fill.
+func (p *pipeline) empty(ctx context.Context) (*filling, error) {
+	select {
+	case f := <-p.free:
+		return f, nil
+	case <-p.failed:
+		return nil, p.err()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// send hands a filled block over.
+func (p *pipeline) send(ctx context.Context, f *filling) error {
+	select {
+	case <-p.failed:
+		return p.err()
+	default:
+	}
+	select {
+	case p.full <- f:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// wait ends the pipeline, and returns when all that was sent is durable or has
+// failed.
+func (p *pipeline) wait() error {
+	p.once.Do(func() { close(p.full) })
+	<-p.done
+	return p.err()
+}
+
+func (p *pipeline) pack() {
+	defer close(p.done)
+	for f := range p.full {
+		if p.err() == nil {
+			if err := p.packBlock(f); err != nil {
+				p.fail(err)
+			}
+		}
+		f.reset()
+		p.free <- f
+	}
+	if p.err() == nil {
+		if err := p.write(); err != nil {
+			p.fail(err)
+		}
+	}
+	for range cap(p.ahead) {
+		p.ahead <- struct{}{} // waits for the transactions under way
+	}
+}
+
+func (p *pipeline) packBlock(f *filling) error {
+	e := blockEntry{blockRef: blockRef{first: f.first, rows: f.rows, keyed: f.keyed, maxNorm: f.maxNorm}, names: map[string]recordRef{}}
+	h := header{dtype: p.dtype, bank: p.bank, rows: uint32(f.rows), dim: uint32(p.dim)}
+
+	var value []byte
+	select {
+	case value = <-p.spare:
+	default:
+	}
+	e.panels = p.add(kindPanels, h, encodePanels(value, p.scratch, f.vectors.Slice(0, f.rows), p.dtype))
+
+	c := blockColumns{row: make([]int64, f.rows), scale: f.scale, bias: f.bias}
+	for i := range c.row {
+		c.row[i] = f.first + int64(i)
+	}
+	if slices.ContainsFunc(f.labels, func(l int64) bool { return l != NoLabel }) {
+		c.label = f.labels
+	}
+	if f.keyed {
+		c.key = f.keys
+	}
+	e.columns = p.add(kindColumns, h, encodeColumns(c))
+
+	for name, values := range f.attributes {
+		for len(values) < f.rows {
+			values = append(values, Value{})
+		}
+		e.names[name] = p.add(kindAttribute, h, encodeAttribute(values))
+	}
+	p.entries = append(p.entries, e)
+	if p.bytes >= transactionBytes || len(p.batch) >= transactionRecords {
+		return p.write()
+	}
+	return nil
+}
+
+// add seals a record under a fresh number and puts it into the next transaction.
+func (p *pipeline) add(kind recordKind, h header, value []byte) recordRef {
+	h.kind, h.number = kind, p.db.newRecord()
+	ref := sealRecord(value, h)
+	p.batch = append(p.batch, badger.NewEntry(recordKey(h.number), value))
+	p.bytes += int64(len(value))
+	p.written = append(p.written, ref)
+	return ref
+}
+
+// write starts the transaction of the batch; the pipeline goes on meanwhile.
+func (p *pipeline) write() error {
+	if len(p.batch) == 0 {
+		return nil
+	}
+	p.ahead <- struct{}{}
+	batch, bytes := p.batch, p.bytes
+	p.batch, p.bytes = nil, 0
+	p.db.onStep("blocks")
+	// Bytes under way may not have taken their room on the disk yet.
+	err := checkSpace(p.db.dir, p.unsaved.Load()+bytes+1<<20)
+	if err == nil {
+		p.unsaved.Add(bytes)
+		err = p.db.write(batch, func(err error) {
+			p.unsaved.Add(-bytes)
+			if err != nil {
+				p.fail(fmt.Errorf("writing blocks: %w", err))
+			}
+			for _, e := range batch {
+				if len(e.Value) > blockBytes/2 {
+					select {
+					case p.spare <- e.Value:
+					default:
+					}
+				}
+			}
+			<-p.ahead
+		})
+		if err == nil {
+			return nil
+		}
+		p.unsaved.Add(-bytes)
+	}
+	<-p.ahead
+	return err
+}
