@@ -36,8 +36,8 @@ type neighbour struct {
 // answer is the neighbours of one query, best first.
 type answer struct {
 	Query      int64       `json:"query"`
-	Row        *int64      `json:"row,omitempty"` // of the query, where it is a row of a bank
-	Key        string      `json:"key,omitempty"`
+	Row        *int64      `json:"query_row,omitempty"` // of the query, where it is a row of a bank
+	Key        string      `json:"query_key,omitempty"`
 	Neighbours []neighbour `json:"neighbours"`
 }
 

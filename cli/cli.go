@@ -18,6 +18,9 @@ import (
 // second one ends the process at once, which is as safe: a bank changes in one
 // step or not at all.
 func Main() int {
+	if exit, is := tortureChild(); is {
+		return exit
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	signals := make(chan os.Signal, 2)
@@ -52,6 +55,7 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	asJSON = mentions(args, "json")
 	ordered, err := reorder(app, args)
 	if err == nil {
+		app.Metadata = map[string]any{"line": commandLine(args)}
 		err = app.RunContext(ctx, ordered)
 	}
 	if err != nil {
@@ -63,6 +67,18 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return report(stderr, err, asJSON)
 	}
 	return exitOK
+}
+
+// commandLine is the command as it could be typed again, for a bank's provenance.
+func commandLine(args []string) string {
+	words := []string{"membank"}
+	for _, a := range args[1:] {
+		if a == "" || strings.ContainsAny(a, " \t\n\"'`$&|;<>()*?[]#~\\!{}") {
+			a = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
+		}
+		words = append(words, a)
+	}
+	return strings.Join(words, " ")
 }
 
 // newApp wires the table of commands to the streams.
@@ -130,6 +146,7 @@ func commands() []*ucli.Command {
 		rmCommand(),
 		verifyCommand(),
 		doctorCommand(),
+		benchCommand(),
 		completionCommand(),
 		versionCommand(),
 	}

@@ -76,6 +76,7 @@ var meanings = []struct {
 	{store.ErrDuplicateKey, exitBadInput, "duplicate_key", "every key names one row of the bank"},
 	{store.ErrDim, exitBadInput, "wrong_dim", "use features of one width in a bank"},
 	{store.ErrDType, exitBadInput, "wrong_dtype", "--dtype f32 keeps every value"},
+	{dump.ErrFormat, exitBadInput, "bad_input", ""},
 	{store.ErrBadRow, exitBadInput, "bad_row", "leave such rows out with --skip-bad"},
 	{eval.ErrProtocol, exitUsage, "usage", "membank eval knn --protocol help lists them"},
 	{eval.ErrLeaveOneOut, exitUsage, "usage", "name one bank for both"},

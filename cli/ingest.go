@@ -93,8 +93,8 @@ func runIngest(ctx context.Context, s *session, c *ucli.Context, args []string) 
 	}
 	o.ClassNames = in.classNames
 	return s.writing(ctx, true, func(db *store.DB) error {
-		if o.Mode == store.Append && !c.IsSet("dtype") {
-			o.DType = dtypeOf(db, args[0])
+		if err := checkDType(db, args[0], o, c.IsSet("dtype")); err != nil {
+			return err
 		}
 		result, err := s.ingest(ctx, db, args[0], in, o, start)
 		if err != nil {
@@ -104,14 +104,21 @@ func runIngest(ctx context.Context, s *session, c *ucli.Context, args []string) 
 	})
 }
 
-// dtypeOf is the element type of a bank; of one that does not exist, the default.
-func dtypeOf(db *store.DB, bank string) store.DType {
+// checkDType refuses an append in another element type than the bank's own, which
+// appended rows take anyway.
+func checkDType(db *store.DB, bank string, o store.WriterOptions, given bool) error {
+	if o.Mode != store.Append || !given {
+		return nil
+	}
 	snap, err := db.Snapshot(bank)
 	if err != nil {
-		return store.F32
+		return nil // NewWriter says it better
 	}
 	defer snap.Close()
-	return snap.Info().DType
+	if own := snap.Info().DType; own != o.DType {
+		return usage("--dtype %v: bank %q keeps %v, and a bank has one type (leave the flag out)", o.DType, bank, own)
+	}
+	return nil
 }
 
 // ingest writes the sources into a bank and commits.
@@ -126,7 +133,7 @@ func (s *session) ingest(ctx context.Context, db *store.DB, bank string, in *sou
 		if errors.Is(err, store.ErrDim) {
 			err = fmt.Errorf("%s: %w", in.files[0].path, err)
 		}
-		return ingested{}, withBankNames(db, bank, err)
+		return ingested{}, bankError(db, bank, err)
 	}
 	defer w.Abort()
 	progress := s.newBar("ingest "+bank, "rows", in.rows)

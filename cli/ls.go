@@ -35,15 +35,18 @@ func lsCommand() *ucli.Command {
 		Action: action([]string{"[PREFIX]"}, func(ctx context.Context, s *session, c *ucli.Context, args []string) error {
 			prefix := c.Args().First()
 			return s.reading(ctx, func(db *store.DB) error {
-				infos, err := db.Banks(prefix)
-				if err != nil {
+				// The error is about damaged banks; the others are listed all the same.
+				infos, damage := db.Banks("")
+				lines := []bankLine{}
+				for _, info := range infos {
+					if strings.HasPrefix(info.Bank, prefix) {
+						lines = append(lines, lineOf(info))
+					}
+				}
+				if err := s.emit(lines, func(w io.Writer) { printBanks(w, lines, s, prefix) }); err != nil {
 					return err
 				}
-				lines := make([]bankLine, len(infos))
-				for i, info := range infos {
-					lines[i] = lineOf(info)
-				}
-				return s.emit(lines, func(w io.Writer) { printBanks(w, lines, s, prefix) })
+				return damage
 			})
 		}),
 	}

@@ -256,7 +256,7 @@ func (a *asking) queryError(err error, done int64) error {
 	if !errors.As(err, &bad) {
 		return err
 	}
-	return badInput("%s: row %d: %v", a.name(), done+int64(bad.Query), bad.Err)
+	return fmt.Errorf("%s: row %d: %w", a.name(), done+int64(bad.Query), bad.Err)
 }
 
 // name is what the queries come from, for errors.
@@ -277,7 +277,7 @@ func (a *asking) count() (int64, error) {
 	case a.from != "":
 		other, err := a.db.Snapshot(a.from)
 		if err != nil {
-			return 0, withBankNames(a.db, a.from, err)
+			return 0, bankError(a.db, a.from, err)
 		}
 		defer other.Close()
 		return other.Info().Rows, nil

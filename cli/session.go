@@ -60,7 +60,7 @@ func newSession(c *ucli.Context) (*session, error) {
 		stdin: c.App.Reader, stdout: c.App.Writer, stderr: c.App.ErrWriter,
 		name: commandName(c), dir: c.String("db"), json: c.Bool("json"), quiet: c.Bool("quiet"),
 	}
-	s.line = strings.Join(append([]string{"membank", s.name}, c.Args().Slice()...), " ")
+	s.line, _ = c.App.Metadata["line"].(string)
 	s.bars = barsWanted(s.stderr, s.quiet)
 	if strings.Contains(s.dir, "://") {
 		return nil, usage("--db %s: this build opens directories only (give the path of a database directory)", s.dir)
@@ -146,14 +146,19 @@ func (s *session) with(ctx context.Context, o store.Options, work func(db *store
 func snapshot(db *store.DB, bank string, work func(snap *store.Snapshot) error) error {
 	snap, err := db.Snapshot(bank)
 	if err != nil {
-		return withBankNames(db, bank, err)
+		return bankError(db, bank, err)
 	}
 	defer snap.Close()
 	return work(snap)
 }
 
-// withBankNames adds to "no such bank" what banks there are.
-func withBankNames(db *store.DB, bank string, err error) error {
+// bankError words what is wrong with the name of a bank: to "no such bank" it adds
+// what banks there are.
+func bankError(db *store.DB, bank string, err error) error {
+	if errors.Is(err, store.ErrBankExists) {
+		return &failure{exit: exitUsage, code: "bank_exists", err: err,
+			text: fmt.Sprintf("bank %q: exists already in %s (add rows with --append, or take its place with --replace)", bank, db.Dir())}
+	}
 	if !errors.Is(err, store.ErrNoBank) {
 		return err
 	}

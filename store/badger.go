@@ -30,7 +30,7 @@ const (
 func badgerOptions(dir string, readOnly bool, logger *slog.Logger) badger.Options {
 	return badger.DefaultOptions(blocksDirectory(dir)).
 		WithReadOnly(readOnly).
-		WithSyncWrites(true). // db.Sync alone is no commit point
+		WithSyncWrites(!faultNoSync). // db.Sync alone is no commit point
 		WithValueThreshold(valueThreshold).
 		WithValueLogFileSize(valueLogBytes).
 		WithMemTableSize(memtableBytes).

@@ -53,6 +53,9 @@ func (db *DB) sync() error {
 	if db.badger == nil {
 		return ErrClosed
 	}
+	if faultNoSync {
+		return nil
+	}
 	return db.badger.Sync()
 }
 
@@ -166,6 +169,11 @@ func (db *DB) publish(bank string, removed bool, entries []*badger.Entry, next *
 	if db.badger == nil {
 		return ErrClosed
 	}
+	if faultOrder {
+		if err := writeOutside(db.dir, next.outside()); err != nil {
+			return err
+		}
+	}
 	db.onStep("flip")
 	err := db.update(func(txn *badger.Txn) error {
 		for _, e := range entries {
@@ -185,12 +193,16 @@ func (db *DB) publish(bank string, removed bool, entries []*badger.Entry, next *
 	}
 	db.onStep("flip-sync")
 	// A failing sync of the value log is only logged by the transaction itself.
-	if err := db.badger.Sync(); err != nil {
-		return err
+	if !faultNoSync {
+		if err := db.badger.Sync(); err != nil {
+			return err
+		}
 	}
 	db.onStep("outside")
-	if err := writeOutside(db.dir, next.outside()); err != nil {
-		return err
+	if !faultOrder {
+		if err := writeOutside(db.dir, next.outside()); err != nil {
+			return err
+		}
 	}
 	db.onStep("acknowledged")
 	return nil

@@ -152,7 +152,7 @@ func checkRecord(value []byte, kind recordKind, want recordRef, whole bool) (h h
 		return h, nil, fmt.Errorf("its checksum is %08x, %08x was written", h.crc, want.crc)
 	}
 	if whole {
-		if crc := recordChecksum(value); crc != h.crc {
+		if crc := recordChecksum(value); crc != h.crc && !faultNoChecksum {
 			return h, nil, fmt.Errorf("its bytes have checksum %08x, its header says %08x", crc, h.crc)
 		}
 	}

@@ -94,8 +94,9 @@ func filledBytes(path string) (int64, error) {
 	return last + 1, err
 }
 
-// ballastSize is what a writing open of the database may need after a crash: a
-// memtable never holds more than the tables have ever held or than its own size.
+// ballastSize is what a writing open of the database may need after a crash, and
+// a little more, which others take meanwhile: a memtable never holds more than the
+// tables have ever held or than its own size.
 func ballastSize(dir string) int64 {
 	var tables int64
 	names, _ := filepath.Glob(filepath.Join(blocksDirectory(dir), "*.sst"))
@@ -105,11 +106,11 @@ func ballastSize(dir string) int64 {
 		}
 	}
 	const megabyte = 1 << 20
-	return openBytes + (min(tables, memtableBytes)+megabyte-1)/megabyte*megabyte
+	return openBytes + megabyte + (min(tables, memtableBytes)+megabyte-1)/megabyte*megabyte
 }
 
 // ensureBallast makes the ballast file as large as the database needs, if the
-// disk has room for it beyond the reserve; without room it does nothing. Its
+// disk has room for four times as much; without room it does nothing. Its
 // bytes are not zero, so no file system stores them as a hole. It is called after
 // a writing open and at its close, and costs a directory listing when the file is
 // as it should be.
@@ -120,7 +121,12 @@ func ensureBallast(dir string) error {
 	if info, err := os.Stat(path); err == nil {
 		have = info.Size()
 	}
-	if have >= size || checkSpace(dir, size-have) != nil {
+	if have >= size {
+		return nil
+	}
+	// It may go into the reserve, which writes leave alone afterwards, but not be
+	// what fills the disk.
+	if free, err := freeSpace(dir); err != nil || free < 4*size {
 		return nil
 	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)

@@ -149,6 +149,7 @@ func (c *child) workload(ctx context.Context) error {
 		return err
 	}
 	defer l.close()
+	c.seed = mix(c.seed + l.lines) // rows of a seed must come only once
 	rng := newRand(c.seed)
 	db, err := store.Open(ctx, c.dir, store.Options{Create: len(l.model) == 0, OnStep: c.onStep()})
 	if err != nil {
@@ -209,7 +210,7 @@ func (c *child) check(ctx context.Context) error {
 		return err
 	}
 	defer l.close()
-	rng := newRand(c.seed)
+	rng := newRand(mix(c.seed + l.lines))
 	db, err := store.Open(ctx, c.dir, store.Options{ReadOnly: c.readOnly})
 	if err != nil {
 		return fmt.Errorf("open: %w", err)

@@ -40,6 +40,7 @@ type ledger struct {
 	file    *os.File
 	model   model
 	pending map[string]change // by bank: begun, not settled
+	lines   uint64            // read when it was opened
 }
 
 // openLedger reads a ledger and opens it for appending. A torn last line, which a
@@ -68,6 +69,7 @@ func openLedger(path string) (*ledger, error) {
 			return nil, fmt.Errorf("ledger %s: %w", path, err)
 		}
 		l.replay(entry)
+		l.lines++
 	}
 	return l, f.Truncate(whole)
 }

@@ -1,0 +1,232 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"membank/bench/perf"
+	"membank/bench/torture"
+	"membank/index"
+
+	ucli "github.com/urfave/cli/v2"
+)
+
+func benchCommand() *ucli.Command {
+	dir := &ucli.StringFlag{Name: "dir", Usage: "work in `DIR`, which must have room", DefaultText: "the system's for temporary files"}
+	dim := &ucli.StringFlag{Name: "dim", Usage: "`DIM` dimensions", DefaultText: "384; evaluate 768"}
+	rows := &ucli.StringFlag{Name: "rows", Usage: "`N` rows", DefaultText: "400000"}
+	return &ucli.Command{
+		Name: "bench", Usage: "measure speed beside the machine's limits, and torture the store",
+		Subcommands: []*ucli.Command{
+			{
+				Name: "kernels", Usage: "tile and scan of every SIMD level, against FMA peak and memory",
+				Description: "  membank bench kernels",
+				Flags:       []ucli.Flag{dim},
+				Action:      figures(benchKernels),
+			},
+			{
+				Name: "search", Usage: "a batch of queries and single ones, exact",
+				Description: "  membank bench search\n  membank bench search --rows 100000 --metric l2",
+				Flags: []ucli.Flag{rows, dim, dir,
+					&ucli.StringFlag{Name: "queries", Usage: "`N` queries of the batch", DefaultText: "2048"},
+					&ucli.StringFlag{Name: "k", Usage: "`K` neighbours of each query", DefaultText: "20"},
+					&ucli.StringFlag{Name: "metric", Usage: "`METRIC`: cosine, dot or l2", Value: "cosine", DefaultText: "cosine"},
+				},
+				Action: figures(benchSearch),
+			},
+			{
+				Name: "ingest", Usage: "from .npy to a durable bank, against cp and fsync",
+				Description: "  membank bench ingest --dir /data",
+				Flags:       []ucli.Flag{rows, dim, dir},
+				Action:      figures(benchIngest),
+			},
+			{
+				Name: "evaluate", Usage: "a gallery far larger than --memory, and the memory it takes",
+				Description: "  membank bench evaluate --size 6GB --memory 512MB --dir /data",
+				Flags: []ucli.Flag{dim, dir,
+					&ucli.StringFlag{Name: "size", Usage: "gallery of `SIZE`", DefaultText: "6GB"},
+					&ucli.StringFlag{Name: "queries", Usage: "`N` queries", DefaultText: "2000"},
+				},
+				Action: figures(benchEvaluate),
+			},
+			{
+				Name: "torture", Usage: "kill, damage and fill databases, and look whether they lie",
+				Description: "  membank bench torture --for 60s\n  membank bench torture --kills 200\n  membank bench torture --for 8h --dir /data",
+				Flags: []ucli.Flag{dir,
+					&ucli.StringFlag{Name: "for", Usage: "go on for `TIME`, e.g. 60s or 8h"},
+					&ucli.StringFlag{Name: "kills", Usage: "go on until `N` processes were killed within a change"},
+					&ucli.StringFlag{Name: "damages", Usage: "go on until `N` copies were damaged"},
+					&ucli.StringFlag{Name: "only", Usage: "one `SCENARIO`: " + strings.Join(torture.Scenarios, ", ")},
+					&ucli.StringFlag{Name: "seed", Usage: "repeat the run with seed `N`"},
+				},
+				Action: action(nil, runTorture),
+			},
+		},
+	}
+}
+
+// figures makes the action of a benchmark from what measures.
+func figures(measure func(context.Context, *session, *ucli.Context, perf.Progress) ([]perf.Figure, error)) ucli.ActionFunc {
+	return action(nil, func(ctx context.Context, s *session, c *ucli.Context, _ []string) error {
+		var progress bar
+		stage, all := "", int64(-1)
+		list, err := measure(ctx, s, c, func(name string, done, total int64) {
+			if name != stage || total != all {
+				progress.close()
+				stage, all = name, total
+				progress = s.newBar("bench: "+name, "", total)
+			}
+			progress.set(done)
+		})
+		progress.close()
+		if err != nil {
+			return err
+		}
+		return s.emit(list, func(w io.Writer) { printFigures(w, list) })
+	})
+}
+
+func printFigures(w io.Writer, list []perf.Figure) {
+	rows := make([][]string, len(list))
+	for i, f := range list {
+		limit, share := "", ""
+		if f.Limit > 0 {
+			limit, share = figureText(f.Limit), percent(f.OfPeak)
+		}
+		rows[i] = []string{f.Name, figureText(f.Value), f.Unit, limit, share}
+	}
+	printTable(w, []column{left("figure"), number("value"), left("unit"), number("limit"), number("% of limit")}, rows)
+}
+
+// figureText keeps four digits.
+func figureText(v float64) string {
+	switch {
+	case v >= 1000:
+		return count(int64(v + 0.5))
+	case v >= 100:
+		return strconv.FormatFloat(v, 'f', 1, 64)
+	case v >= 10:
+		return strconv.FormatFloat(v, 'f', 2, 64)
+	}
+	return strconv.FormatFloat(v, 'g', 4, 64)
+}
+
+// whole64 reads a flag that counts something; absent it is 0, which the benchmarks
+// take for their own default.
+func whole64(c *ucli.Context, name string) (int64, error) {
+	text := c.String(name)
+	if text == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 1 {
+		return 0, usage("%s %s: not a number (write 1 or more)", dashed(name), text)
+	}
+	return n, nil
+}
+
+// counts reads several of them.
+func counts(c *ucli.Context, names ...string) (map[string]int64, error) {
+	all := map[string]int64{}
+	for _, name := range names {
+		n, err := whole64(c, name)
+		if err != nil {
+			return nil, err
+		}
+		all[name] = n
+	}
+	return all, nil
+}
+
+func benchKernels(ctx context.Context, s *session, c *ucli.Context, p perf.Progress) ([]perf.Figure, error) {
+	n, err := counts(c, "dim")
+	if err != nil {
+		return nil, err
+	}
+	o := perf.KernelOptions{Dim: int(n["dim"]), Progress: p}
+	if s.threads > 0 {
+		o.Threads = []int{s.threads}
+	}
+	return perf.Kernels(ctx, o)
+}
+
+func benchSearch(ctx context.Context, s *session, c *ucli.Context, p perf.Progress) ([]perf.Figure, error) {
+	n, err := counts(c, "rows", "dim", "queries", "k")
+	if err != nil {
+		return nil, err
+	}
+	metric, err := index.ParseMetric(c.String("metric"))
+	if err != nil {
+		return nil, usage("--metric %s: no such metric (cosine, dot or l2)", c.String("metric"))
+	}
+	return perf.Search(ctx, perf.SearchOptions{
+		Dir: c.String("dir"), Rows: n["rows"], Dim: int(n["dim"]), Queries: int(n["queries"]), K: int(n["k"]),
+		Metric: metric, Threads: s.threads, Progress: p,
+	})
+}
+
+func benchIngest(ctx context.Context, s *session, c *ucli.Context, p perf.Progress) ([]perf.Figure, error) {
+	n, err := counts(c, "rows", "dim")
+	if err != nil {
+		return nil, err
+	}
+	return perf.Ingest(ctx, perf.IngestOptions{Dir: c.String("dir"), Rows: n["rows"], Dim: int(n["dim"]), Threads: s.threads, Progress: p})
+}
+
+func benchEvaluate(ctx context.Context, s *session, c *ucli.Context, p perf.Progress) ([]perf.Figure, error) {
+	n, err := counts(c, "dim", "queries")
+	if err != nil {
+		return nil, err
+	}
+	o := perf.EvaluateOptions{Dir: c.String("dir"), Dim: int(n["dim"]), Queries: n["queries"], Memory: s.memory, Threads: s.threads, Progress: p}
+	if text := c.String("size"); text != "" {
+		if o.Bytes, err = parseSize(text); err != nil {
+			return nil, usage("--size: %v", err)
+		}
+	}
+	return perf.Evaluate(ctx, o)
+}
+
+func runTorture(ctx context.Context, s *session, c *ucli.Context, _ []string) error {
+	n, err := counts(c, "kills", "damages", "seed")
+	if err != nil {
+		return err
+	}
+	o := torture.Options{Dir: c.String("dir"), Seed: uint64(n["seed"]), Kills: int(n["kills"]), Damages: int(n["damages"]), Only: c.String("only")}
+	if text := c.String("for"); text != "" {
+		if o.For, err = time.ParseDuration(text); err != nil || o.For <= 0 {
+			return usage("--for %s: not a time (write 60s, 10m or 8h)", text)
+		}
+	}
+	if o.Only != "" && !strings.Contains(" "+strings.Join(torture.Scenarios, " ")+" ", " "+o.Only+" ") {
+		return usage("--only %s: no such scenario (%s)", o.Only, strings.Join(torture.Scenarios, ", "))
+	}
+	if !s.quiet {
+		o.Log = s.stderr
+	}
+	report, err := torture.Run(ctx, o)
+	if err != nil {
+		return err
+	}
+	if err := s.emit(report, func(w io.Writer) { report.Write(w) }); err != nil {
+		return err
+	}
+	if faults := len(report.Faults); faults > 0 {
+		return fmt.Errorf("torture: %s (the report says how to repeat them and where the evidence is)", plural(faults, "fault"))
+	}
+	return nil
+}
+
+// tortureChild runs the part of torture that is a process of its own, and reports
+// whether this process is one.
+func tortureChild() (exit int, is bool) {
+	if len(os.Args) > 1 && os.Args[1] == torture.ChildArgument {
+		return torture.Child(os.Args[2:]), true
+	}
+	return 0, false
+}

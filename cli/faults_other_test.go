@@ -1,0 +1,14 @@
+//go:build !linux
+
+package cli
+
+import (
+	"errors"
+	"syscall"
+)
+
+func nobody() *syscall.SysProcAttr { return nil }
+
+func mountMemory(string, int) error { return errors.New("only on Linux") }
+
+func unmount(string) error { return nil }

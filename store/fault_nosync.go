@@ -1,0 +1,10 @@
+//go:build faultnosync
+
+package store
+
+// See fault_off.go.
+const (
+	faultNoChecksum = false
+	faultNoSync     = true
+	faultOrder      = false
+)
