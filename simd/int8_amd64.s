@@ -1098,7 +1098,7 @@ group_8_16:
 	RET
 
 // func codeDotsAVX512(out *int32, codes *uint8, rows *int32, fours int, query *int8, dim int, start int32)
-// Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VNNI, BMI2
+// Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VNNI, BMI2, MMX+
 TEXT ·codeDotsAVX512(SB), NOSPLIT, $0-52
 	MOVQ out+0(FP), AX
 	MOVQ codes+8(FP), CX
@@ -1117,6 +1117,27 @@ TEXT ·codeDotsAVX512(SB), NOSPLIT, $0-52
 	ANDQ  $-64, R8
 
 four:
+	// ask for two lines of the rows four fours ahead
+	CMPQ       BX, $0x04
+	JLE        near
+	MOVLQSX    64(DX), R9
+	IMULQ      DI, R9
+	PREFETCHT0 (CX)(R9*1)
+	PREFETCHT0 128(CX)(R9*1)
+	MOVLQSX    68(DX), R9
+	IMULQ      DI, R9
+	PREFETCHT0 (CX)(R9*1)
+	PREFETCHT0 128(CX)(R9*1)
+	MOVLQSX    72(DX), R9
+	IMULQ      DI, R9
+	PREFETCHT0 (CX)(R9*1)
+	PREFETCHT0 128(CX)(R9*1)
+	MOVLQSX    76(DX), R9
+	IMULQ      DI, R9
+	PREFETCHT0 (CX)(R9*1)
+	PREFETCHT0 128(CX)(R9*1)
+
+near:
 	MOVLQSX (DX), R9
 	IMULQ   DI, R9
 	ADDQ    CX, R9
@@ -1316,7 +1337,7 @@ done:
 	RET
 
 // func codeDotsAVX2(out *int32, codes *uint8, rows *int32, fours int, query *int8, dim int, start int32)
-// Requires: AVX, AVX2
+// Requires: AVX, AVX2, MMX+
 TEXT ·codeDotsAVX2(SB), NOSPLIT, $0-52
 	MOVQ     out+0(FP), AX
 	MOVQ     codes+8(FP), CX
@@ -1335,6 +1356,27 @@ TEXT ·codeDotsAVX2(SB), NOSPLIT, $0-52
 	ANDQ     $-32, R8
 
 four:
+	// ask for two lines of the rows four fours ahead
+	CMPQ       BX, $0x04
+	JLE        near
+	MOVLQSX    64(DX), R9
+	IMULQ      DI, R9
+	PREFETCHT0 (CX)(R9*1)
+	PREFETCHT0 128(CX)(R9*1)
+	MOVLQSX    68(DX), R9
+	IMULQ      DI, R9
+	PREFETCHT0 (CX)(R9*1)
+	PREFETCHT0 128(CX)(R9*1)
+	MOVLQSX    72(DX), R9
+	IMULQ      DI, R9
+	PREFETCHT0 (CX)(R9*1)
+	PREFETCHT0 128(CX)(R9*1)
+	MOVLQSX    76(DX), R9
+	IMULQ      DI, R9
+	PREFETCHT0 (CX)(R9*1)
+	PREFETCHT0 128(CX)(R9*1)
+
+near:
 	MOVLQSX (DX), R9
 	IMULQ   DI, R9
 	ADDQ    CX, R9

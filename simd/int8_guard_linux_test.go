@@ -32,7 +32,7 @@ func TestCodeKernelsStayWithinTheirMemory(t *testing.T) {
 							t.Errorf("%d hits, want %d", total, wantTotal)
 						}
 
-						n := 4 + panels
+						n := 20 + panels
 						rows, out := guarded[int32](t, at, n), guarded[int32](t, at, n)
 						for j := range rows {
 							rows[j] = int32((panels*PanelRows - 1) * (j % 2)) // the first and the last
