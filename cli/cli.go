@@ -144,6 +144,7 @@ func commands() []*ucli.Command {
 		evalCommand(),
 		exportCommand(),
 		rmCommand(),
+		compactCommand(),
 		verifyCommand(),
 		doctorCommand(),
 		benchCommand(),

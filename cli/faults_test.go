@@ -117,6 +117,7 @@ func TestBadInput(t *testing.T) {
 		{"duplicate key", []string{"new", good, "--keys", write(t, in("twice.txt"), "a\nb\nc\nd\ne\nf\nb\nh\ni\nj\n")}, exitBadInput, []string{"twice.txt: row 6", `"b"`, "row 1", "("}},
 		{"key the bank has", []string{"b", good, "--append", "--keys", write(t, in("again.txt"), "A\nB\nC\nd\nE\nF\nG\nH\nI\nJ\n")}, exitBadInput, []string{"again.txt: row 3", `"d"`, "row 3 of the bank", "("}},
 		{"empty file", []string{"new", write(t, in("empty.npy"), "")}, exitBadInput, []string{"empty.npy", "empty", "("}},
+		{"too large for f16", []string{"new", features(t, in("large.npy"), 10, nan(4*5, 1e6)), "--dtype", "f16"}, exitBadInput, []string{"large.npy: row 5: element 0 is 1e+06", "--dtype f32"}},
 		{"a directory", []string{"new", dir}, exitBadInput, []string{dir + ": is a directory", "("}},
 		{"no such file", []string{"new", in("none.npy")}, exitNotFound, []string{"none.npy", "no such file", "("}},
 		{"no rows", []string{"new", write(t, in("zero.npy"), string(npy("'<f4'", "(0, 4)", nil)))}, exitBadInput, []string{"zero.npy: holds no rows", "("}},
@@ -128,6 +129,7 @@ func TestBadInput(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			before := state(t)
 			r := run(t, append([]string{"ingest"}, c.args...)...)
+			t.Log(r.err)
 			if r.code != c.code || r.out != "" || strings.Count(r.err, "\n") != 1 || !strings.HasPrefix(r.err, "membank: ") {
 				t.Errorf("exit %d, want %d; stdout %q, stderr %q", r.code, c.code, r.out, r.err)
 			}

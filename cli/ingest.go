@@ -130,8 +130,11 @@ func (s *session) ingest(ctx context.Context, db *store.DB, bank string, in *sou
 	o.Source = store.Provenance{Command: s.line, Files: files, Time: start}
 	w, err := db.NewWriter(ctx, bank, in.dim, o)
 	if err != nil {
-		if errors.Is(err, store.ErrDim) {
+		switch {
+		case errors.Is(err, store.ErrDim):
 			err = fmt.Errorf("%s: %w", in.files[0].path, err)
+		case errors.Is(err, store.ErrBadRow):
+			err = badInput("%v (write the labels as the bank has them, all as numbers or all as names)", err)
 		}
 		return ingested{}, bankError(db, bank, err)
 	}

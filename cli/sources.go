@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 
 	"membank/simd"
 	"membank/store"
@@ -291,9 +292,20 @@ func (in *sources) rowError(err error) error {
 	}
 	var bad *store.RowError
 	if errors.As(err, &bad) {
-		path, row := in.place(bad.Row)
-		return &failure{exit: exitBadInput, code: "bad_row", err: err,
-			text: fmt.Sprintf("%s: row %d: %v (leave such rows out with --skip-bad)", path, row, bad.Err)}
+		file, row := in.place(bad.Row)
+		what, remedy := strings.TrimPrefix(bad.Err.Error(), store.ErrBadRow.Error()+": "), "leave such rows out with --skip-bad"
+		switch {
+		case strings.HasPrefix(what, "key") || strings.HasPrefix(what, "its key"):
+			remedy = "a key is up to 4096 bytes of UTF-8 on one line"
+			if in.keys != "" {
+				file, row = in.keys, bad.Row
+			}
+		case strings.Contains(what, "text") && in.attributes != "":
+			file, row, remedy = in.attributes, bad.Row, "shorten it, or leave the column out"
+		case strings.Contains(what, "f16"):
+			remedy = "keep them as they are with --dtype f32, or leave such rows out with --skip-bad"
+		}
+		return &failure{exit: exitBadInput, code: "bad_row", err: err, text: fmt.Sprintf("%s: row %d: %s (%s)", file, row, what, remedy)}
 	}
 	return err
 }

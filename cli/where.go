@@ -16,7 +16,8 @@ import (
 // read.
 //
 // A row whose label, class or attribute is missing has nil there: "year == nil"
-// finds it, and any expression that cannot be evaluated for it leaves it out.
+// finds it, and any other expression that cannot be evaluated for it leaves it
+// out, so neither "year > 2000" nor "year != 2000" holds, as in SQL.
 type filter struct {
 	source     string
 	program    *vm.Program
