@@ -20,6 +20,10 @@ type Index struct {
 	blocks  int
 	maxNorm float64 // no row has a larger one
 	reader  func() view
+
+	basis *Basis // nil: no codes
+	codes func() codesView
+	small bool // use codes for few rows, too
 }
 
 // view lends block i to fn, which may use it until it returns. A view belongs to
@@ -65,6 +69,9 @@ type Options struct {
 	// Allow, if set, says which rows may be hits. It is asked once a row for
 	// each pass over the bank, from several goroutines at once.
 	Allow func(row int64) bool
+	// NoCodes leaves the codes of the bank unread, if it has any. The answer is
+	// the same.
+	NoCodes bool
 	// Threads is the number of workers; 0 means GOMAXPROCS.
 	Threads int
 	// Memory is what the answer and the state of the scan may take together,
@@ -87,11 +94,17 @@ type Result struct {
 // workers that find good rows early spare each other work.
 type Stats struct {
 	Passes   int   // over the bank
-	Rows     int64 // live and allowed rows read, in all passes
-	Scores   int64 // pairs of a query and a row that were scored
+	Rows     int64 // live and allowed rows of which vectors were read, in all passes
+	Scores   int64 // pairs of a query and a row that were scored from all of their vectors
 	Rescored int64 // of these, scored again directly (L2)
-	Bytes    int64 // of panels read
+	Bytes    int64 // of panels and of the first stage of codes read
 	Seconds  float64
+
+	// What the codes did, 0 where they were not used.
+	Coded     int64 // pairs compared by the first stage of codes
+	Second    int64 // of these, pairs that came to the second
+	Exact     int64 // of these, pairs that were scored exactly
+	Fallbacks int64 // runs of panels that tiles of queries scanned without codes
 }
 
 // Search finds the nearest rows of the bank for every row of queries. The
@@ -115,6 +128,7 @@ func (ix *Index) Search(ctx context.Context, queries simd.Matrix, o Options) (Re
 	if !o.HasMinScore && o.Allow == nil && !budget.holds(int64(queries.Rows), min(int64(o.K), ix.rows)) {
 		return Result{}, budget.exceeded()
 	}
+	order := ix.arrange(&queries, norms, &o)
 	each := ix.passQueries(o)
 	for first := 0; first < queries.Rows; first += each {
 		last := min(first+each, queries.Rows)
@@ -137,6 +151,13 @@ func (ix *Index) Search(ctx context.Context, queries simd.Matrix, o Options) (Re
 		r.Hits = append(r.Hits, hits...)
 		r.Stats.add(p.stats)
 		r.Stats.Passes++
+	}
+	if order != nil {
+		hits := r.Hits
+		r.Hits = make([][]Hit, len(hits))
+		for i, q := range order {
+			r.Hits[q] = hits[i]
+		}
 	}
 	r.Stats.Seconds = time.Since(start).Seconds()
 	return r, nil
@@ -200,4 +221,8 @@ func (s *Stats) add(t Stats) {
 	s.Scores += t.Scores
 	s.Rescored += t.Rescored
 	s.Bytes += t.Bytes
+	s.Coded += t.Coded
+	s.Second += t.Second
+	s.Exact += t.Exact
+	s.Fallbacks += t.Fallbacks
 }

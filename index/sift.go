@@ -1,0 +1,302 @@
+package index
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/bits"
+
+	"membank/simd"
+	"membank/store"
+)
+
+// codesView lends the codes of block i to fn, nil where it has none.
+type codesView func(i int, fn func(codes []byte) error) error
+
+// Sizes of the cascade.
+const (
+	// costNext of a pair against the fp32 tile, about 0.0105·dim: a run of
+	// panels in which more pairs pass the first stage is cheaper without codes.
+	floodShare, floodDim = 0.25, 1500
+	// A tile that was flooded skips the first stage for some runs, up to so many.
+	longestSkip = 32
+	// A panel with fewer queries than scanTo survivors is scanned query by query.
+	scanTo = 3
+)
+
+// sift is what a worker needs for the cascade.
+type sift struct {
+	codes     codesView
+	c         codes // of the block at hand
+	hits      simd.CodeHits
+	tile      simd.CodeTile
+	columns   []float32
+	weights   []float32
+	lanes     []int32
+	products  []int32
+	survivors []survivor
+	flooded   []flood
+	skip      []int // of each tile: runs still to skip
+	heat      []int // and how many the next flood lets it skip
+	todo      []int // tiles
+
+	starts  []int32 // of the survivors of each panel
+	ordered []survivor
+	group   simd.Matrix // queries that survive in a panel
+	packed  []float32
+}
+
+// A survivor is a pair to be scored exactly.
+type survivor struct{ query, lane int32 }
+
+// A flood is a tile that is scanned without codes, over a run of panels.
+type flood struct{ from, to, tile int }
+
+func (p *pass) newSift() *sift {
+	n := simd.CodeRun * simd.PanelRows
+	return &sift{
+		codes:    p.ix.codes(),
+		columns:  make([]float32, p.o.Metric.terms()*n),
+		lanes:    make([]int32, 0, n),
+		products: make([]int32, n),
+		skip:     make([]int, p.tileCount()),
+		heat:     make([]int, p.tileCount()),
+		group:    simd.NewMatrix(simd.TileQueries, p.ix.dim),
+		packed:   make([]float32, simd.TileQueries*p.ix.dim),
+	}
+}
+
+// siftPiece answers every query over a piece of a block by its codes, if it has
+// any.
+func (w *worker) siftPiece(ctx context.Context, block, piece, cuts int) error {
+	s := w.sift
+	s.survivors, s.flooded = s.survivors[:0], s.flooded[:0]
+	coded, rows := false, 0
+	err := s.codes(block, func(v []byte) (err error) {
+		if v == nil {
+			return nil
+		}
+		if s.c, err = w.cascade.decodeCodes(v); err != nil {
+			return err
+		}
+		coded, rows = true, s.c.rows
+		from, to := w.pieceOf(block, s.c.lanes/simd.PanelRows, piece, cuts)
+		return w.siftRuns(ctx, from, to)
+	})
+	if err != nil {
+		return err
+	}
+	if coded && len(s.survivors) == 0 && len(s.flooded) == 0 {
+		return nil
+	}
+	return w.view(block, func(b *store.Block) error {
+		if !coded {
+			from, to := w.pieceOf(block, b.Lanes/simd.PanelRows, piece, cuts)
+			return w.scan(ctx, b, from, to, w.all)
+		}
+		if b.Rows != rows {
+			return fmt.Errorf("%w: block %d has %d rows, its codes %d", ErrCodes, block, b.Rows, rows)
+		}
+		for first := 0; first < len(s.flooded); {
+			f := s.flooded[first]
+			s.todo = s.todo[:0]
+			for ; first < len(s.flooded) && s.flooded[first].from == f.from; first++ {
+				s.todo = append(s.todo, s.flooded[first].tile)
+			}
+			if err := w.scan(ctx, b, f.from, f.to, s.todo); err != nil {
+				return err
+			}
+		}
+		return w.score(ctx, b)
+	})
+}
+
+// siftRuns collects the survivors and floods of some panels.
+func (w *worker) siftRuns(ctx context.Context, from, to int) error {
+	s := w.sift
+	c := &s.c
+	for ; from < to; from += simd.CodeRun {
+		panels := min(simd.CodeRun, to-from)
+		codes := c.panels[from*simd.PanelRows*c.first:][:panels*simd.PanelRows*c.first]
+		columns := c.columnsOf(s.columns, w.o.Metric, from, panels)
+		w.stats.Bytes += int64(len(codes) + 4*firstColumns*simd.PanelRows*panels)
+		for _, t := range w.all {
+			if err := ctx.Err(); err != nil {
+				return context.Cause(ctx)
+			}
+			if s.skip[t] > 0 {
+				s.skip[t]--
+			} else if !w.cascade.tiles[t].plain {
+				if w.siftTile(t, from, panels, codes, columns) {
+					s.heat[t] /= 2
+					continue
+				}
+				s.heat[t] = min(2*s.heat[t]+1, longestSkip)
+				s.skip[t] = s.heat[t]
+			}
+			s.flooded = append(s.flooded, flood{from, from + panels, t})
+			w.stats.Fallbacks++
+		}
+	}
+	return nil
+}
+
+// siftTile runs a tile of queries over the codes of some panels. It reports
+// whether that was worth the while; if not, it leaves no survivors.
+func (w *worker) siftTile(t, panel, panels int, codes []uint8, columns []float32) bool {
+	s, v := w.sift, &w.cascade.tiles[t]
+	first, last := w.tileRange(t)
+	s.tile = v.CodeTile
+	s.weights = v.weights(s.weights, w.o.Metric, s.c.reach, last-first)
+	s.tile.Weights = s.weights
+	var floors [simd.TileQueries]float32
+	for i := range floors {
+		floors[i] = float32(math.NaN()) // no bound reaches that of an absent query
+		if first+i < last {
+			floors[i] = v.floor(i, w.floor(first+i, s.c.maxNorm), w.o.Metric, s.c.reach)
+		}
+	}
+	total := simd.CodeScan(&s.hits, codes, columns, &s.tile, &floors)
+	pairs := panels * simd.PanelRows * (last - first)
+	w.stats.Coded += int64(pairs)
+	if total == 0 {
+		return true
+	}
+	if share := min(floodShare, float64(w.ix.dim)/floodDim); float64(total) > share*float64(pairs) && total > simd.PanelRows {
+		return false
+	}
+	w.stats.Second += int64(total)
+	before := len(s.survivors)
+	dims := s.c.dims
+	for i := range last - first {
+		q := first + i
+		lanes := s.lanes[:0]
+		for word, set := range s.hits[i][:(panels+1)/2] {
+			base := int32(panel*simd.PanelRows + word*64)
+			for ; set != 0; set &= set - 1 {
+				lanes = append(lanes, base+int32(bits.TrailingZeros64(set)))
+			}
+		}
+		if len(lanes) == 0 {
+			continue
+		}
+		n := &w.cascade.next[q]
+		products := s.products[:len(lanes)]
+		simd.CodeDots(products, s.c.byRow, lanes, w.cascade.codes[q*dims:][:dims], n.start)
+		floor := float64(w.floor(q, s.c.maxNorm))
+		for j, lane := range lanes {
+			if n.reaches(&s.c, w.o.Metric, int(lane), products[j], floor) {
+				s.survivors = append(s.survivors, survivor{int32(q), lane})
+			}
+		}
+	}
+	if found := len(s.survivors) - before; found > 2*panels && found > simd.PanelRows {
+		s.survivors = s.survivors[:before]
+		return false
+	}
+	return true
+}
+
+// score scores the survivors in a block exactly, panel by panel.
+func (w *worker) score(ctx context.Context, b *store.Block) error {
+	const n = simd.PanelRows
+	s := w.sift
+	w.stats.Exact += int64(len(s.survivors))
+	panels := b.Lanes / n
+	s.starts = append(s.starts[:0], make([]int32, panels+1)...)
+	for _, v := range s.survivors {
+		s.starts[v.lane/n+1]++
+	}
+	for i := range panels {
+		s.starts[i+1] += s.starts[i]
+	}
+	if cap(s.ordered) < len(s.survivors) {
+		s.ordered = make([]survivor, len(s.survivors)+len(s.survivors)/2)
+	}
+	s.ordered = s.ordered[:len(s.survivors)]
+	for _, v := range s.survivors {
+		at := &s.starts[v.lane/n]
+		s.ordered[*at] = v
+		*at++
+	}
+	var scale, bias [n]float32
+	first := int32(0)
+	for i := range panels {
+		mine := s.ordered[first:s.starts[i]]
+		first = s.starts[i]
+		if len(mine) == 0 {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
+		if !w.o.Metric.Epilogue(scale[:], bias[:], b, i*n) {
+			continue
+		}
+		panel := b.Panels[i*n*b.Dim:][:n*b.Dim]
+		for len(mine) > 0 {
+			var err error
+			if mine, err = w.scoreSome(b, i*n, panel, scale[:], bias[:], mine); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// scoreSome scores the first survivors in a panel, of up to a tile of queries,
+// and returns the others. The pairs of a query lie side by side.
+func (w *worker) scoreSome(b *store.Block, lane int, panel, scale, bias []float32, mine []survivor) ([]survivor, error) {
+	s := w.sift
+	var queries [simd.TileQueries]int
+	var masks [simd.TileQueries]uint32
+	count := 0
+	for len(mine) > 0 {
+		q := mine[0].query
+		if count == len(queries) {
+			break
+		}
+		queries[count], masks[count] = int(q), 0
+		for len(mine) > 0 && mine[0].query == q {
+			at := int(mine[0].lane) - lane
+			if !b.Dead[lane+at] && (w.o.Allow == nil || w.o.Allow(b.Row[lane+at])) {
+				masks[count] |= 1 << at
+			}
+			mine = mine[1:]
+		}
+		if masks[count] != 0 {
+			count++
+		}
+	}
+	if count == 0 {
+		return mine, nil
+	}
+	if count <= scanTo {
+		var scores [simd.PanelRows]float32
+		for j := range count {
+			q := queries[j]
+			simd.Scan(scores[:], panel, scale, bias, w.rows.Row(q))
+			if hits := reaching(&scores, w.floor(q, b.MaxNorm)) & masks[j]; hits != 0 {
+				if err := w.offer(q, b, lane, panel, hits, &scores); err != nil {
+					return nil, err
+				}
+			}
+		}
+		return mine, nil
+	}
+	floors := noFloor
+	for j := range count {
+		copy(s.group.Row(j), w.rows.Row(queries[j]))
+		floors[j] = w.floor(queries[j], b.MaxNorm)
+	}
+	simd.PackQueries(s.packed, s.group.Slice(0, count))
+	simd.Tile(&w.tile, panel, scale, bias, s.packed, &floors)
+	for j := range count {
+		if hits := w.tile.Hits[j] & masks[j]; hits != 0 {
+			if err := w.offer(queries[j], b, lane, panel, hits, &w.tile.Scores[j]); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return mine, nil
+}
