@@ -71,7 +71,7 @@ func runQuery(ctx context.Context, s *session, c *ucli.Context, args []string) e
 				}
 			}
 			q := asking{asked: ask, db: db, snap: snap, batch: batchRows(snap.Info().Dim, options.K, s.memory)}
-			sink, err := newAnswers(s, c.String("output"), snap, options, c.String("images"))
+			sink, err := newAnswers(answering{s: s, snap: snap, options: options, where: c.String("where"), path: c.String("output")}, c.String("images"))
 			if err != nil {
 				return err
 			}
