@@ -161,11 +161,11 @@ func (s summer) Write(b []byte) (int, error) {
 }
 
 // lastByte returns the offset of the last byte of f that is not zero, -1 if there
-// is none. f has size bytes, mostly a hole in practice, which reads fast.
-func lastByte(f io.ReaderAt, size int64) (int64, error) {
+// is none. f has size bytes, mostly a hole in practice.
+func lastByte(f *os.File, size int64) (int64, error) {
 	const piece = 1 << 20
 	buffer := make([]byte, piece)
-	for to := size; to > 0; {
+	for to := dataEnd(f, size); to > 0; {
 		from := max(to-piece, 0)
 		b := buffer[:to-from]
 		if _, err := f.ReadAt(b, from); err != nil && !errors.Is(err, io.EOF) {

@@ -545,6 +545,30 @@ func TestPreflightNoticesThatBlocksAreGone(t *testing.T) {
 	wantCorrupt(t, err, blocksName)
 }
 
+func TestLastByteOfASparseFile(t *testing.T) {
+	const size = 300 << 20
+	for _, at := range [][]int64{nil, {0}, {5 << 20}, {1, 90 << 20}, {size - 1}} {
+		f, err := os.Create(filepath.Join(t.TempDir(), "sparse"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if err := f.Truncate(size); err != nil {
+			t.Fatal(err)
+		}
+		want := int64(-1)
+		for _, offset := range at {
+			if _, err := f.WriteAt([]byte{1}, offset); err != nil {
+				t.Fatal(err)
+			}
+			want = max(want, offset)
+		}
+		if got, err := lastByte(f, size); got != want || err != nil {
+			t.Fatalf("bytes at %v: %d, %v", at, got, err)
+		}
+	}
+}
+
 func FuzzDecodeClosing(f *testing.F) {
 	f.Add(encodeClosing(nil))
 	f.Add(encodeClosing(closingRecord{{"MANIFEST", 30, 7}, {"000001.vlog", 1 << 40, 0}}))

@@ -176,7 +176,11 @@ func (p *process) ask(c damagedCase) (outcome, fault string) {
 func damage(r *rand.Rand, dir string, t, older template) (kind, file, text string, err error) {
 	file = t.files[r.IntN(len(t.files))]
 	path := filepath.Join(dir, file)
-	b, err := os.ReadFile(path)
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", "", "", err
+	}
+	b, err := readData(path)
 	if err != nil {
 		return "", "", "", err
 	}
@@ -205,7 +209,7 @@ func damage(r *rand.Rand, dir string, t, older template) (kind, file, text strin
 		err = writeAt(path, b[i:i+1], i)
 	case "cut":
 		n := at(filled)
-		text = fmt.Sprintf("%s of %d bytes cut to %d", file, len(b), n)
+		text = fmt.Sprintf("%s of %d bytes cut to %d", file, info.Size(), n)
 		err = os.Truncate(path, int64(n))
 	case "zero":
 		from := at(filled) / 512 * 512
@@ -218,7 +222,7 @@ func damage(r *rand.Rand, dir string, t, older template) (kind, file, text strin
 			rubbish[i] = byte(r.Uint32())
 		}
 		text = fmt.Sprintf("%d bytes appended to %s", len(rubbish), file)
-		err = writeAt(path, rubbish, len(b))
+		err = writeAt(path, rubbish, int(info.Size()))
 	case "missing":
 		text = file + " removed"
 		err = os.Remove(path)
@@ -304,7 +308,24 @@ func copyOver(from, to string) error {
 	return copyFile(from, to)
 }
 
-// copyFile copies a file and keeps its holes: a live log is 512 MiB of them.
+// readData reads a file up to the hole that it ends in, if it does.
+func readData(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	b := make([]byte, dataEnd(f, info.Size()))
+	_, err = io.ReadFull(f, b)
+	return b, err
+}
+
+// copyFile copies a file but for the hole that it ends in: a live log is nearly
+// 512 MiB of that.
 func copyFile(from, to string) error {
 	src, err := os.Open(from)
 	if err != nil {
@@ -319,19 +340,8 @@ func copyFile(from, to string) error {
 	if err != nil {
 		return err
 	}
-	buffer := make([]byte, 256<<10)
-	zero := make([]byte, len(buffer))
-	for at := int64(0); err == nil; {
-		var n int
-		n, err = src.ReadAt(buffer, at)
-		if n > 0 && !bytes.Equal(buffer[:n], zero[:n]) {
-			if _, writeErr := dst.WriteAt(buffer[:n], at); writeErr != nil {
-				err = writeErr
-			}
-		}
-		at += int64(n)
-	}
-	if errors.Is(err, io.EOF) {
+	_, err = io.Copy(dst, io.NewSectionReader(src, 0, dataEnd(src, info.Size())))
+	if err == nil {
 		err = dst.Truncate(info.Size())
 	}
 	if closeErr := dst.Close(); err == nil {
