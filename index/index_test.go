@@ -490,7 +490,7 @@ func TestManyPasses(t *testing.T) {
 	b := newBank(m, nil, 32)
 	ix := b.index()
 	o := Options{K: 3, Metric: L2}
-	each := ix.passQueries(Options{K: slabK})
+	each := ix.passQueries(Options{K: slabK, Metric: L2})
 	if each%simd.TileQueries != 0 || each < 100 {
 		t.Fatalf("%d queries a pass", each)
 	}
