@@ -227,7 +227,7 @@ func (a *asking) search(ctx context.Context, s *session, o index.Options, sink a
 		progress = bar{} // it would run into the answers
 	}
 	defer progress.close()
-	var done int64
+	var done, cut int64
 	err = a.batches(ctx, func(q questions) error {
 		if q.vectors.Dim != a.snap.Info().Dim {
 			return badInput("%s: %d dimensions, and bank %q has %d (ask with embeddings of the same model)", a.name(), q.vectors.Dim, a.snap.Bank(), a.snap.Info().Dim)
@@ -243,10 +243,18 @@ func (a *asking) search(ctx context.Context, s *session, o index.Options, sink a
 		if err := sink.write(ctx, done, q, r.Hits); err != nil {
 			return err
 		}
+		for _, hits := range r.Hits {
+			if o.HasMinScore && o.K > 0 && len(hits) == o.K {
+				cut++
+			}
+		}
 		done += int64(q.vectors.Rows)
 		progress.set(done)
 		return nil
 	})
+	if cut > 0 && err == nil && !s.json {
+		s.remark("%s reached k=%d: more rows may pass --min-score (-k 0 gives all)", pluralQueries(cut), o.K)
+	}
 	return done, err
 }
 
