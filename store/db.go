@@ -44,6 +44,9 @@ type DB struct {
 	log      *slog.Logger
 	onStep   func(string)
 
+	anyway   bool  // open for Repair: what Badger holds stands, whatever else is known
+	mismatch error // why it would not have opened otherwise
+
 	// handle guards badger: readers share it for one record at a time, Close and
 	// Compact take it alone.
 	handle sync.RWMutex
@@ -92,6 +95,17 @@ type generation struct {
 // whose manifest is damaged does not keep the others from opening: its own
 // Snapshot fails, and Banks says so.
 func Open(ctx context.Context, dir string, o Options) (*DB, error) {
+	db, err := newDB(dir, o)
+	if err == nil {
+		err = db.open(ctx, o)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return db, nil
+}
+
+func newDB(dir string, o Options) (*DB, error) {
 	if !littleEndian() {
 		return nil, errors.New("membank reads vectors in place and needs a little-endian machine")
 	}
@@ -109,24 +123,27 @@ func Open(ctx context.Context, dir string, o Options) (*DB, error) {
 	if db.onStep == nil {
 		db.onStep = func(string) {}
 	}
-	err := examine(dir)
+	return db, nil
+}
+
+func (db *DB) open(ctx context.Context, o Options) error {
+	err := examine(db.dir)
+	if db.anyway && errors.Is(err, ErrCorrupt) {
+		db.mismatch, err = err, nil
+	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && o.Create && !o.ReadOnly:
-		err = db.create(ctx)
+		return db.create(ctx)
 	case errors.Is(err, fs.ErrNotExist):
-		err = notThere(dir)
-	case err != nil && errors.Is(err, fs.ErrPermission):
-		err = fmt.Errorf("%s: this user may not read it: %w", dir, err)
+		return notThere(db.dir)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%s: this user may not read it: %w", db.dir, err)
 	case err != nil:
+		return err
 	case o.ReadOnly:
-		err = db.openReading(ctx)
-	default:
-		err = db.openWriting(ctx)
+		return db.openReading(ctx)
 	}
-	if err != nil {
-		return nil, err
-	}
-	return db, nil
+	return db.openWriting(ctx)
 }
 
 // create makes a database, or finishes making one. The marker comes last.
@@ -157,7 +174,7 @@ func (db *DB) openWriting(ctx context.Context) error {
 		return err
 	}
 	err = db.load()
-	if err == nil {
+	if err == nil && !db.anyway {
 		err = db.finishOpen(ctx, report)
 	}
 	if err != nil {
@@ -262,44 +279,34 @@ func (db *DB) logReport(report preflightReport) {
 	}
 }
 
-// load reads the state and every manifest, and holds them against the outside
-// record.
+// load reads the state, holds it against the outside record, and reads every
+// manifest.
 func (db *DB) load() error {
 	outside, outsideErr := readOutside(db.dir)
-	if outsideErr != nil && !errors.Is(outsideErr, fs.ErrNotExist) {
-		return outsideErr
+	if errors.Is(outsideErr, fs.ErrNotExist) {
+		outsideErr = nil
 	}
-	err := db.read(stateKey, func(value []byte) error {
-		h, payload, err := checkRecord(value, kindState, recordRef{}, true)
-		if err != nil {
-			return &unreadable{err.Error()}
-		}
-		db.state, err = decodeState(h, payload)
-		if err != nil {
-			return &unreadable{err.Error()}
-		}
-		return nil
-	})
-	var u *unreadable
+	missing, err := db.loadState()
 	switch {
-	case errors.As(err, &u) && u.reason == errMissing.Error() && outside.Sequence <= firstSequence && len(outside.Banks) == 0:
-		return db.loadNew(outsideErr == nil)
-	case errors.As(err, &u):
-		c := &CorruptError{Block: -1, Record: "state", Reason: u.reason}
-		if u.reason == errMissing.Error() {
-			c.Cause = ErrRolledBack
-			c.Reason = fmt.Sprintf("the database is empty, expected commit %d%s", outside.Sequence, differences(nil, outside.Banks))
-		}
-		return c
-	case err != nil:
-		return err
+	case outsideErr != nil:
+		err = outsideErr
+	case missing && outside.Sequence == 0:
+		return db.loadNew()
+	case missing:
+		err = &CorruptError{Block: -1, Record: "state", Cause: ErrRolledBack, Reason: fmt.Sprintf(
+			"the database is empty, expected commit %d%s", outside.Sequence, differences(nil, outside.Banks))}
+	case err == nil && outside.Sequence == 0 && (db.state.sequence > firstSequence || len(db.state.banks) > 0):
+		err = corruptFile(outsideNameA+" and "+outsideNameB, "are missing, the database is at commit %d", db.state.sequence)
+	case err == nil && outside.Sequence > 0:
+		err = compareStates(db.state, outside)
 	}
-	if outsideErr != nil && (db.state.sequence > firstSequence || len(db.state.banks) > 0) {
-		return corruptFile(outsideNameA+" and "+outsideNameB, "are missing, the database is at commit %d", db.state.sequence)
-	}
-	if outsideErr == nil {
-		if err := compareStates(db.state, outside); err != nil {
+	if err != nil {
+		if !db.anyway || db.state == nil && !missing {
 			return err
+		}
+		db.mismatch = err
+		if missing {
+			db.state = &state{nextRecord: 1, nextBank: 1}
 		}
 	}
 	db.nextRecord.Store(db.state.nextRecord)
@@ -315,14 +322,31 @@ func (db *DB) load() error {
 	return nil
 }
 
-// loadNew gives a database its first state. acknowledged says that the outside
-// record knows of it, which a Badger without any state contradicts unless nothing
-// was ever written.
-func (db *DB) loadNew(acknowledged bool) error {
-	if acknowledged {
-		return &CorruptError{Block: -1, Record: "state", Cause: ErrRolledBack, Reason: "the database is empty, expected commit 1 without banks"}
+// loadState reads the state record; missing says that Badger has none.
+func (db *DB) loadState() (missing bool, err error) {
+	err = db.read(stateKey, func(value []byte) error {
+		h, payload, err := checkRecord(value, kindState, recordRef{}, true)
+		if err != nil {
+			return &unreadable{err.Error()}
+		}
+		s, err := decodeState(h, payload)
+		if err != nil {
+			return &unreadable{err.Error()}
+		}
+		db.state = s
+		return nil
+	})
+	var u *unreadable
+	if errors.As(err, &u) {
+		return u.reason == errMissing.Error(), &CorruptError{Block: -1, Record: "state", Reason: u.reason}
 	}
-	if db.readOnly {
+	return false, err
+}
+
+// loadNew gives a database its first state: nothing was ever acknowledged, so a
+// creation was cut off.
+func (db *DB) loadNew() error {
+	if db.readOnly || db.anyway {
 		return notThere(db.dir)
 	}
 	db.state = &state{sequence: firstSequence, nextRecord: 1, nextBank: 1}
