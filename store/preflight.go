@@ -415,7 +415,11 @@ func (in *inspection) seal() error {
 	if len(in.sizes) == 0 {
 		return nil
 	}
-	path := in.path(valueLogName(in.newest + 1))
+	return writeSeal(in.dir, in.newest+1)
+}
+
+func writeSeal(dir string, number uint64) error {
+	path := filepath.Join(blocksDirectory(dir), valueLogName(number))
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return err
@@ -433,7 +437,7 @@ func (in *inspection) seal() error {
 		os.Remove(path)
 		return err
 	}
-	return syncDirectory(blocksDirectory(in.dir))
+	return syncDirectory(blocksDirectory(dir))
 }
 
 func (in *inspection) remove(name string) error {
