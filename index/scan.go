@@ -11,8 +11,9 @@ import (
 	"membank/store"
 )
 
-// Sizes of the loop. Measured on Zen 5 with 1 MB of L2 a core; see the
-// benchmarks.
+// Sizes of the loop, for 1 MB of L2 a core. Groups of 128 to 768 KiB, copied or
+// not, were within the noise of each other at 100,000 × 384, 1,020 queries, AVX-512
+// on a busy machine; tileFrom and pieceWork are reasoned, not compared.
 const (
 	// groupBytes of panels stay in the L2 cache while all tiles of queries
 	// pass over them.
