@@ -412,8 +412,8 @@ func (in *inspection) mendDiscard() error {
 
 // seal adds an empty value log after the newest, so that Badger leaves that alone.
 func (in *inspection) seal() error {
-	if len(in.sizes) == 0 {
-		return nil
+	if in.newest == 0 {
+		return nil // no log to protect; a seal without a MANIFEST would look like damage
 	}
 	return writeSeal(in.dir, in.newest+1)
 }

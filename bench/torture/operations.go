@@ -46,6 +46,7 @@ func init() {
 		}},
 		{name: "pinned", weight: 2, read: readPinned},
 		{name: "export", weight: 1, read: readExport},
+		{name: "compact", weight: 1, read: readCompact},
 		{name: "verify", weight: 1, read: func(ctx context.Context, w *worker, _ string, _ *bank) error {
 			return checkVerify(ctx, w.db)
 		}},
@@ -225,6 +226,18 @@ func readPinned(ctx context.Context, w *worker, name string, b *bank) error {
 		return fmt.Errorf("a snapshot taken before two changes: %w", err)
 	}
 	return nil
+}
+
+// readCompact gives space back. It must wait for another worker's ingest, and needs
+// room to move values.
+func readCompact(ctx context.Context, w *worker, name string, b *bank) error {
+	w.events.Encode(event{Event: "begin", Op: "compact"})
+	_, err := w.db.Compact(ctx)
+	w.events.Encode(event{Event: "end", Op: "compact"})
+	if err != nil && !errors.Is(err, store.ErrBusy) && !errors.Is(err, store.ErrNoSpace) {
+		return err
+	}
+	return checkBank(ctx, w.db, name, b, w.rng)
 }
 
 // readExport writes a bank as .npy and reads that back.

@@ -285,8 +285,11 @@ func (d *driver) kills(ctx context.Context, seed uint64, dir string) error {
 	for round := range 10 {
 		args := []string{"workload", "-dir", database, "-ledger", ledgerPath, "-scratch", dir, "-seed", fmt.Sprint(seed + uint64(round))}
 		mode := []string{"change", "change", "change", "change", "change", "change", "step", "step", "opening", "end"}[round]
-		if round == 0 || mode == "step" {
-			mode = "step"
+		if round == 0 {
+			// The first process makes the database.
+			mode = []string{"step", "opening", "change"}[seed%3]
+		}
+		if mode == "step" {
 			step := store.Steps[rng.IntN(len(store.Steps))]
 			args = append(args, "-step", step, "-count", fmt.Sprint(1+rng.IntN(5)))
 			d.report.Kills.Steps[step]++
@@ -300,7 +303,7 @@ func (d *driver) kills(ctx context.Context, seed uint64, dir string) error {
 		}
 		switch mode {
 		case "opening":
-			time.AfterFunc(time.Duration(rng.Int64N(int64(150*time.Millisecond))), func() { p.cmd.Process.Kill() })
+			time.AfterFunc(time.Duration(rng.Int64N(int64(100*time.Millisecond))), func() { p.cmd.Process.Kill() })
 			d.report.Kills.Opening++
 		case "change":
 			d.killWithin(p, rng, &typical)
