@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -50,6 +51,10 @@ var crashWork = map[string]func(db *DB) error{
 // crashChild dies by its own SIGKILL at the given occurrence of a step:
 // "work/step/n".
 func crashChild(dir, at string) {
+	if at == "open" {
+		openForOthers(dir)
+		return
+	}
 	parts := strings.Split(at, "/")
 	left, _ := strconv.Atoi(parts[2])
 	die := func(step string) {
@@ -201,4 +206,81 @@ func afterwards(t *testing.T, db *DB, work string, base Rows) (done bool, want m
 		return false, want
 	}
 	return true, want
+}
+
+// openForOthers opens a database that this user may not write, in both ways.
+func openForOthers(dir string) {
+	db, err := Open(context.Background(), dir, Options{ReadOnly: true})
+	if err != nil {
+		fmt.Println("reading:", err)
+	} else {
+		infos, err := db.Banks("")
+		fmt.Println("reading:", len(infos), err)
+		db.Close()
+	}
+	_, err = Open(context.Background(), dir, Options{})
+	fmt.Println("writing:", errors.Is(err, ErrReadOnly), err)
+}
+
+// A directory that the user may not write is read, and a writer is told why not,
+// closed in order or not.
+func TestNoPermission(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root, to run a child as somebody else")
+	}
+	for _, killed := range []bool{false, true} {
+		dir, _ := closedDatabase(t)
+		if killed {
+			cmd := exec.Command(os.Args[0])
+			writeBase(t, dir)
+			cmd.Env = append(os.Environ(), "STORE_CRASH_DIR="+dir, "STORE_CRASH_AT=append/acknowledged/1")
+			if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(err.Error(), "killed") {
+				t.Fatalf("%v %s", err, out)
+			}
+		}
+		for _, name := range filesIn(t, dir) { // Badger's are for their owner alone
+			if err := os.Chmod(filepath.Join(dir, name), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for parent := dir; parent != os.TempDir() && parent != "/"; parent = filepath.Dir(parent) {
+			if err := os.Chmod(parent, 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		binary := filepath.Join(t.TempDir(), "test") // the go command's own may lie in a private directory
+		if err := copyFile(os.Args[0], binary); err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range []string{binary, filepath.Dir(binary), filepath.Dir(filepath.Dir(binary))} {
+			if err := os.Chmod(path, 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cmd := exec.Command(binary)
+		cmd.Env = append(os.Environ(), "STORE_CRASH_DIR="+dir, "STORE_CRASH_AT=open")
+		cmd.Dir = "/"
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v %s", err, out)
+		}
+		reading := "reading: 2 <nil>"
+		if killed {
+			reading = "not closed in order"
+		}
+		if !strings.Contains(string(out), reading) || !strings.Contains(string(out), "writing: true") {
+			t.Errorf("killed %v: %s", killed, out)
+		}
+		t.Logf("%s", out)
+	}
+}
+
+func writeBase(t *testing.T, dir string) {
+	t.Helper()
+	db := open(t, dir, Options{})
+	write(t, db, "base", Rows{Vectors: gaussian(40, 16, 1)}, WriterOptions{})
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -163,20 +163,13 @@ func TestDamagedFiles(t *testing.T) {
 	if got := outcome(t, copyTree(t, dir), want, Options{ReadOnly: true}); got != "right" {
 		t.Fatalf("the undamaged database is %s", got)
 	}
-	var files []string
-	filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if name, _ := filepath.Rel(dir, path); !d.IsDir() && d.Name() != ballastName {
-			files = append(files, name)
-		}
-		return nil
-	})
 	rng := rand.New(rand.NewPCG(42, 0))
 	counts := map[string]int{}
 	cases := 6
 	if testing.Short() {
 		cases = 1
 	}
-	for _, name := range files {
+	for _, name := range filesIn(t, dir) {
 		b, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {
 			t.Fatal(err)
@@ -393,4 +386,16 @@ func TestRepair(t *testing.T) {
 			write(t, db, "next", Rows{Vectors: gaussian(5, 5, 5)}, WriterOptions{})
 		})
 	}
+}
+
+// filesIn returns the files of a database but the ballast, relative to it.
+func filesIn(t *testing.T, dir string) (files []string) {
+	t.Helper()
+	filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if name, _ := filepath.Rel(dir, path); err == nil && !d.IsDir() && d.Name() != ballastName {
+			files = append(files, name)
+		}
+		return nil
+	})
+	return files
 }

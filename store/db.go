@@ -137,7 +137,7 @@ func (db *DB) open(ctx context.Context, o Options) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return notThere(db.dir)
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%s: this user may not read it: %w", db.dir, err)
+		return mayNotRead(db.dir, err)
 	case err != nil:
 		return err
 	case o.ReadOnly:
@@ -261,7 +261,10 @@ func (db *DB) tryReading(ctx context.Context) error {
 }
 
 func (db *DB) explain(err error) error {
-	if errors.Is(err, fs.ErrPermission) {
+	if errors.Is(err, fs.ErrPermission) && !errors.Is(err, ErrReadOnly) {
+		if db.readOnly {
+			return mayNotRead(db.dir, err)
+		}
 		return noPermission(db.dir, err)
 	}
 	if errors.Is(err, fs.ErrNotExist) && !errors.Is(err, ErrCorrupt) {

@@ -295,3 +295,22 @@ func TestCancel(t *testing.T) {
 		t.Errorf("%d orphans %v", report.Orphans, err)
 	}
 }
+
+// A thousand attributes of long vectors are a thousand small records a block,
+// which must not outgrow Badger's transactions.
+func TestManyAttributes(t *testing.T) {
+	db := create(t)
+	r := Rows{Vectors: gaussian(400, 4096, 1)}
+	for a := range 1500 {
+		values := make([]Value, 400)
+		for i := range values {
+			values[i] = Int(int64(a * i))
+		}
+		r.Attributes = append(r.Attributes, Attribute{fmt.Sprint("a", a), values})
+	}
+	write(t, db, "wide", r, WriterOptions{})
+	rows, err := snapshot(t, db, "wide").Rows(context.Background(), []int64{399}, Want{Attributes: true})
+	if err != nil || len(rows[0].Attributes) != 1500 || rows[0].Attributes["a1234"].Int() != 1234*399 {
+		t.Errorf("%d attributes: %v", len(rows[0].Attributes), err)
+	}
+}
