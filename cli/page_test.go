@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -116,3 +117,20 @@ func TestPanicIsAnError(t *testing.T) {
 type explosive struct{}
 
 func (explosive) Write([]byte) (int, error) { panic("boom") }
+
+// A result that did not get out is no success.
+func TestStdoutThatFails(t *testing.T) {
+	database(t)
+	must(t, "ingest", "b", features(t, filepath.Join(t.TempDir(), "x.npy"), 10, nil))
+	for _, line := range []string{"ls", "ls --json", "show b", "query b --row 0", "query b --row 0 --json", "verify", "version"} {
+		var errs bytes.Buffer
+		code := Run(context.Background(), append([]string{"membank"}, strings.Fields(line)...), nil, full{}, &errs)
+		if code != exitFailure || !strings.Contains(errs.String(), "stdout: ") || !strings.HasPrefix(errs.String(), "membank: ") {
+			t.Errorf("%s: exit %d, %q", line, code, errs.String())
+		}
+	}
+}
+
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
