@@ -274,8 +274,7 @@ func TestQueryFileEqualsFAISS(t *testing.T) {
 		if scores.Rows != m.Test.Rows || scores.Dim != want.K {
 			t.Fatalf("%s: scores [%d][%d]", metric, scores.Rows, scores.Dim)
 		}
-		var lines []string
-		lines = strings.Split(strings.TrimSpace(must(t, "query", "train", "--from", "test", "-k", strconv.Itoa(want.K), "--metric", metric, "--json")), "\n")
+		lines := strings.Split(strings.TrimSpace(must(t, "query", "train", "--from", "test", "-k", strconv.Itoa(want.K), "--metric", metric, "--json")), "\n")
 		for q := range want.Queries {
 			ids, reference := want.Row(q)
 			var a answer
