@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"membank/simd"
@@ -53,7 +52,7 @@ func init() {
 	}
 }
 
-// mutating are the names of the operations that change a bank.
+// changes says that the operation changes a bank, and so goes into the ledger.
 func (op operation) changes() bool { return op.apply != nil }
 
 // pickSegment chooses new rows. Most are few; some fill several blocks, so that a
@@ -247,12 +246,12 @@ func readExport(ctx context.Context, w *worker, name string, b *bank) error {
 		return err
 	}
 	defer s.Close()
-	path := filepath.Join(w.scratch, "export.npy")
-	defer os.Remove(path)
-	f, err := os.Create(path)
+	f, err := os.CreateTemp(w.scratch, "export-*.npy")
 	if err != nil {
 		return err
 	}
+	path := f.Name()
+	defer os.Remove(path)
 	all := make([]float32, 0, b.live()*int64(b.dim))
 	npy, err := dump.NewNPYWriter(f, "<f4", b.live(), int64(b.dim))
 	if err == nil {
