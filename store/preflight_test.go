@@ -373,6 +373,16 @@ func TestPreflightAfterACrash(t *testing.T) {
 		if _, err := os.Stat(filepath.Join(dir, lostName)); err == nil {
 			t.Fatal("lost+found is still there")
 		}
+		// One that was there before, like that of a file system's root, stays.
+		if err := os.Mkdir(filepath.Join(dir, lostName), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := afterOpen(dir, preflightReport{}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(filepath.Join(dir, lostName)); err != nil {
+			t.Fatal(err)
+		}
 	})
 	t.Run("empty logs", func(t *testing.T) {
 		dir := copyWhole(t)

@@ -10,6 +10,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"strings"
 	"sync"
 
 	"membank/store"
@@ -396,6 +397,10 @@ func examineOnce(ctx context.Context, dir string, readOnly bool, m model, rng *r
 		}
 		if c.Bank != name {
 			return outcome, fmt.Errorf("the error of bank %q names bank %q: %w", name, c.Bank, err)
+		}
+		if inBlock := strings.HasPrefix(c.Record, "panels") || strings.HasPrefix(c.Record, "columns") ||
+			strings.HasPrefix(c.Record, "attribute"); inBlock && c.Block < 0 {
+			return outcome, fmt.Errorf("the error names no block: %w", err)
 		}
 	}
 	if err := checkNames(db, m); err != nil && !errors.Is(err, store.ErrCorrupt) {
