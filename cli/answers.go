@@ -41,8 +41,10 @@ type answer struct {
 	Neighbours []neighbour `json:"neighbours"`
 }
 
-func newAnswers(s *session, path string, snap *store.Snapshot, o index.Options, images string) (answers, error) {
-	base := answering{s: s, snap: snap, options: o, path: path}
+// newAnswers opens the kind of answers that the path's extension names; images is
+// the directory for an .html.
+func newAnswers(base answering, images string) (answers, error) {
+	s, path := base.s, base.path
 	switch ext := strings.ToLower(filepath.Ext(path)); {
 	case path == "" && s.json:
 		return &lineAnswers{answering: base, out: bufio.NewWriter(s.stdout)}, nil
@@ -64,7 +66,8 @@ type answering struct {
 	s       *session
 	snap    *store.Snapshot
 	options index.Options
-	path    string
+	where   string // the expression that chose the rows; "": all
+	path    string // of the file; "": stdout
 }
 
 // named looks the hits of a batch up, each row once.

@@ -24,7 +24,9 @@ func reorder(app *ucli.App, args []string) ([]string, error) {
 		return []string{app.Name}, nil
 	}
 	if args[len(args)-1] == "--generate-bash-completion" {
-		return args, nil
+		// A "--" is a flag being typed here. The library would take it for the end of
+		// the flags and run the command.
+		return slices.DeleteFunc(slices.Clone(args), func(a string) bool { return a == "--" }), nil
 	}
 	name, rest := args[0], args[1:]
 	if len(rest) > 0 && rest[0] == "help" {

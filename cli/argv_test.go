@@ -201,3 +201,25 @@ func TestNearest(t *testing.T) {
 		}
 	}
 }
+
+// Completion never runs a command.
+func TestCompletionRunsNothing(t *testing.T) {
+	for _, line := range []string{"", "query --m", "query --", "rm b --", "ingest b --", "eval"} {
+		app := newApp(strings.NewReader(""), io.Discard, io.Discard)
+		var ran string
+		capture(app, &ran)
+		args := append([]string{"membank"}, strings.Fields(line)...)
+		ordered, err := reorder(app, append(args, "--generate-bash-completion"))
+		if err == nil {
+			err = app.RunContext(context.Background(), ordered)
+		}
+		if err != nil || ran != "" {
+			t.Errorf("%q: ran %q, %v", line, ran, err)
+		}
+	}
+	for _, shell := range []string{"bash", "zsh", "fish"} {
+		if r := run(t, "completion", shell); r.code != exitOK || !strings.Contains(r.out, "membank") {
+			t.Errorf("%s: exit %d", shell, r.code)
+		}
+	}
+}

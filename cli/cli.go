@@ -62,7 +62,7 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		// An error that the cancelled context caused, however it was worded on
 		// its way up, is an interruption to the person at the keyboard.
 		if ctx.Err() != nil {
-			err = fmt.Errorf("interrupted: %w", context.Canceled)
+			err = &failure{exit: exitInterrupted, code: "interrupted", text: "interrupted (nothing was changed; run it again)", err: context.Canceled}
 		}
 		return report(stderr, err, asJSON)
 	}

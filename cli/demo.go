@@ -61,6 +61,9 @@ func demoCommand() *ucli.Command {
 func runDemo(ctx context.Context, s *session, c *ucli.Context, _ []string) error {
 	start := time.Now()
 	out := c.String("out")
+	if c.IsSet("db") && s.dir != os.Getenv("MEMBANK_DB") {
+		return usage("demo: it makes a database of its own, --db %s is not for it (say where with --out DIR)", s.dir)
+	}
 	if err := demoDirectory(out); err != nil {
 		return err
 	}

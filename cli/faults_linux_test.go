@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"path/filepath"
 	"syscall"
 )
 
@@ -15,3 +16,15 @@ func mountMemory(dir string, bytes int) error {
 }
 
 func unmount(dir string) error { return syscall.Unmount(dir, 0) }
+
+// usedBytes is the size of the value logs on disk.
+func usedBytes(db string) (n int64) {
+	logs, _ := filepath.Glob(filepath.Join(db, "blocks", "*.vlog"))
+	for _, l := range logs {
+		var stat syscall.Stat_t
+		if syscall.Stat(l, &stat) == nil {
+			n += stat.Blocks * 512
+		}
+	}
+	return n
+}

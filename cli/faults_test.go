@@ -390,18 +390,6 @@ func TestInterrupt(t *testing.T) {
 	}
 }
 
-// usedBytes is the size of the value logs on disk.
-func usedBytes(db string) (n int64) {
-	logs, _ := filepath.Glob(filepath.Join(db, "blocks", "*.vlog"))
-	for _, l := range logs {
-		var stat syscall.Stat_t
-		if syscall.Stat(l, &stat) == nil {
-			n += stat.Blocks * 512
-		}
-	}
-	return n
-}
-
 // A cancelled context ends every command that reads with 130.
 func TestCancelledContext(t *testing.T) {
 	database(t)

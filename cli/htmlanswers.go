@@ -52,13 +52,10 @@ func (a *htmlAnswers) write(ctx context.Context, first int64, q questions, hits 
 		var label *int64
 		if q.labels != nil {
 			label = labelOf(q.labels[i])
-			query.Class = labelText(label, className(a.snap.Info().ClassNames, q.labels[i]))
+			query.Class = classText(label, className(a.snap.Info().ClassNames, q.labels[i]))
 		}
 		if query.Key == "" {
 			query.Key = fmt.Sprintf("query %d", answer.Query)
-		}
-		if label == nil {
-			query.Class = ""
 		}
 		query.Answers = []pageAnswer{a.answer(label, answer.Neighbours)}
 		a.page.Queries = append(a.page.Queries, query)
@@ -69,14 +66,19 @@ func (a *htmlAnswers) write(ctx context.Context, first int64, q questions, hits 
 func (a *htmlAnswers) answer(label *int64, neighbours []neighbour) pageAnswer {
 	list := pageAnswer{Name: a.snap.Bank()}
 	for _, n := range neighbours {
-		hit := pageHit{Picture: a.pictures.of(n.Key), Key: n.Key, Score: scoreText(n.Score), Verdict: verdict(label, n.Label)}
-		if n.Label != nil {
-			hit.Class = labelText(n.Label, n.Class)
-		}
+		hit := pageHit{Picture: a.pictures.of(n.Key), Key: n.Key, Class: classText(n.Label, n.Class), Score: scoreText(n.Score), Verdict: verdict(label, n.Label)}
 		list.Hits = append(list.Hits, hit)
 	}
 	list.judge()
 	return list
+}
+
+// classText is the name of a class, else its number, "" without a label.
+func classText(label *int64, name string) string {
+	if label == nil || name != "" {
+		return name
+	}
+	return strconv.FormatInt(*label, 10)
 }
 
 func scoreText(score float32) string { return strconv.FormatFloat(float64(score), 'f', 3, 32) }
@@ -84,7 +86,7 @@ func scoreText(score float32) string { return strconv.FormatFloat(float64(score)
 func (a *htmlAnswers) finish(queries int64, took float64) error {
 	info := a.snap.Info()
 	a.page.Title = "Neighbours in " + info.Bank
-	a.page.Intro = fmt.Sprintf("The nearest of %s of %d dimensions by %s, exact: every row was compared.", plural(info.Rows, "row"), info.Dim, metricText(a.options.Metric))
+	a.page.Intro = fmt.Sprintf("The nearest of %s of %d dimensions by %s, exact: every row%s was compared.", plural(info.Rows, "row"), info.Dim, metricText(a.options.Metric), a.filtered())
 	a.page.Footer = "Written by membank " + version() + "."
 	if a.left > 0 {
 		a.page.Footer += fmt.Sprintf(" The page shows the first %d of %s; an .npz or .csv holds all.", pageQueries, pluralQueries(queries))
@@ -109,6 +111,14 @@ func (a *htmlAnswers) finish(queries int64, took float64) error {
 		return err
 	}
 	return a.wrote(queries, took)
+}
+
+// filtered says which rows --where left.
+func (a *htmlAnswers) filtered() string {
+	if a.where == "" {
+		return ""
+	}
+	return " where " + a.where
 }
 
 func metricText(m index.Metric) string {

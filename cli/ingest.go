@@ -123,10 +123,9 @@ func checkDType(db *store.DB, bank string, o store.WriterOptions, given bool) er
 
 // ingest writes the sources into a bank and commits.
 func (s *session) ingest(ctx context.Context, db *store.DB, bank string, in *sources, o store.WriterOptions, start time.Time) (ingested, error) {
-	files, err := in.provenance(ctx)
-	if err != nil {
-		return ingested{}, err
-	}
+	ctx, cancel := context.WithCancel(ctx)
+	files, wait := in.provenance(ctx)
+	defer func() { cancel(); wait() }()
 	o.Source = store.Provenance{Command: s.line, Files: files, Time: start}
 	w, err := db.NewWriter(ctx, bank, in.dim, o)
 	if err != nil {
@@ -150,6 +149,9 @@ func (s *session) ingest(ctx context.Context, db *store.DB, bank string, in *sou
 		progress.set(done)
 		return nil
 	})
+	if err == nil {
+		err = wait()
+	}
 	var info store.Info
 	if err == nil {
 		info, err = w.Commit(ctx)

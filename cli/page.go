@@ -47,7 +47,6 @@ type pageQuery struct {
 	Key     string
 	Class   string
 	Answers []pageAnswer
-	Differs bool // the banks disagree on how many neighbours share the class
 }
 
 type pageAnswer struct {
@@ -92,6 +91,18 @@ func (a *pageAnswer) judge() {
 			a.Right++
 		}
 	}
+}
+
+// Judged reports whether any neighbour was marked right or wrong.
+func (p *page) Judged() bool {
+	for _, q := range p.Queries {
+		for _, a := range q.Answers {
+			if a.Judged {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (p *page) render(w io.Writer) error { return pageTemplate.Execute(w, p) }

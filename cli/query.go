@@ -71,7 +71,7 @@ func runQuery(ctx context.Context, s *session, c *ucli.Context, args []string) e
 				}
 			}
 			q := asking{asked: ask, db: db, snap: snap, batch: batchRows(snap.Info().Dim, options.K, s.memory)}
-			sink, err := newAnswers(s, c.String("output"), snap, options, c.String("images"))
+			sink, err := newAnswers(answering{s: s, snap: snap, options: options, where: c.String("where"), path: c.String("output")}, c.String("images"))
 			if err != nil {
 				return err
 			}
@@ -206,6 +206,21 @@ type questions struct {
 	labels  []int64  // nil: a file's
 }
 
+// slice is queries from up to to.
+func (q questions) slice(from, to int) questions {
+	part := questions{vectors: q.vectors.Slice(from, to)}
+	if q.rows != nil {
+		part.rows = q.rows[from:to]
+	}
+	if q.keys != nil {
+		part.keys = q.keys[from:to]
+	}
+	if q.labels != nil {
+		part.labels = q.labels[from:to]
+	}
+	return part
+}
+
 // asking gives the queries in batches and searches for them.
 type asking struct {
 	asked
@@ -223,31 +238,53 @@ func (a *asking) search(ctx context.Context, s *session, o index.Options, sink a
 		return 0, err
 	}
 	progress := s.newBar("query", "queries", total)
-	if s.bars && isTerminal(s.stdout) {
+	if s.interactive {
 		progress = bar{} // it would run into the answers
 	}
 	defer progress.close()
-	var done int64
+	var done, cut int64
 	err = a.batches(ctx, func(q questions) error {
 		if q.vectors.Dim != a.snap.Info().Dim {
 			return badInput("%s: %d dimensions, and bank %q has %d (ask with embeddings of the same model)", a.name(), q.vectors.Dim, a.snap.Bank(), a.snap.Info().Dim)
 		}
-		o := o
-		if a.excludeSelf {
-			o.ExcludeRow = q.rows
-		}
-		r, err := ix.Search(ctx, q.vectors, o)
-		if err != nil {
-			return a.queryError(err, done)
-		}
-		if err := sink.write(ctx, done, q, r.Hits); err != nil {
+		return a.answer(ctx, ix, q, o, func(q questions, found [][]index.Hit, err error) error {
+			if err != nil {
+				return a.queryError(err, done)
+			}
+			if err := sink.write(ctx, done, q, found); err != nil {
+				return err
+			}
+			for _, hits := range found {
+				if o.HasMinScore && o.K > 0 && len(hits) == o.K {
+					cut++
+				}
+			}
+			done += int64(q.vectors.Rows)
+			progress.set(done)
+			return nil
+		})
+	})
+	if cut > 0 && err == nil && !s.json {
+		s.remark("%s reached k=%d: more rows may pass --min-score (-k 0 gives all)", pluralQueries(cut), o.K)
+	}
+	return done, err
+}
+
+// answer searches for a batch, in halves where the answers to all of it would
+// outgrow the memory budget: a range search does not say beforehand how long they
+// are. give is called in the order of the queries.
+func (a *asking) answer(ctx context.Context, ix *index.Index, q questions, o index.Options, give func(questions, [][]index.Hit, error) error) error {
+	if a.excludeSelf {
+		o.ExcludeRow = q.rows
+	}
+	r, err := ix.Search(ctx, q.vectors, o)
+	if n := q.vectors.Rows; errors.Is(err, index.ErrMemory) && n > 1 {
+		if err := a.answer(ctx, ix, q.slice(0, n/2), o, give); err != nil {
 			return err
 		}
-		done += int64(q.vectors.Rows)
-		progress.set(done)
-		return nil
-	})
-	return done, err
+		return a.answer(ctx, ix, q.slice(n/2, n), o, give)
+	}
+	return give(q, r.Hits, err)
 }
 
 // queryError names the query in its file instead of in its batch.

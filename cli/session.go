@@ -21,16 +21,18 @@ import (
 // session is what one command works with: its streams and the global flags,
 // read once.
 type session struct {
-	stdin          io.Reader
-	stdout, stderr io.Writer
-	name           string // the command, "eval knn"
-	line           string // the command line, for a bank's provenance
-	dir            string // the database directory
-	json, quiet    bool
-	bars           bool  // progress on stderr
-	threads        int   // 0: all cores
-	memory         int64 // bytes; 0: the rooms' own defaults
-	log            *slog.Logger
+	stdin       io.Reader
+	stdout      *checkedWriter
+	stderr      io.Writer
+	interactive bool   // stdout is a terminal
+	name        string // the command, "eval knn"
+	line        string // the command line, for a bank's provenance
+	dir         string // the database directory
+	json, quiet bool
+	bars        bool  // progress on stderr
+	threads     int   // 0: all cores
+	memory      int64 // bytes; 0: the rooms' own defaults
+	log         *slog.Logger
 }
 
 // verb is what a command does with its checked positionals.
@@ -51,13 +53,32 @@ func action(names []string, run verb) ucli.ActionFunc {
 		if s.memory > 0 {
 			defer debug.SetMemoryLimit(debug.SetMemoryLimit(s.memory))
 		}
-		return run(c.Context, s, c, args)
+		if err := run(c.Context, s, c, args); err != nil {
+			return err
+		}
+		return s.stdout.err
 	}
+}
+
+// checkedWriter remembers the first failure to write, so that printing code need
+// not: a result that did not get out is a failed command.
+type checkedWriter struct {
+	w   io.Writer
+	err error
+}
+
+func (c *checkedWriter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	if err != nil {
+		err = fmt.Errorf("stdout: %w", err)
+		c.err = err
+	}
+	return n, err
 }
 
 func newSession(c *ucli.Context) (*session, error) {
 	s := &session{
-		stdin: c.App.Reader, stdout: c.App.Writer, stderr: c.App.ErrWriter,
+		stdin: c.App.Reader, stdout: &checkedWriter{w: c.App.Writer}, stderr: c.App.ErrWriter, interactive: isTerminal(c.App.Writer),
 		name: commandName(c), dir: c.String("db"), json: c.Bool("json"), quiet: c.Bool("quiet"),
 	}
 	s.line, _ = c.App.Metadata["line"].(string)

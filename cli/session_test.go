@@ -274,8 +274,7 @@ func TestQueryFileEqualsFAISS(t *testing.T) {
 		if scores.Rows != m.Test.Rows || scores.Dim != want.K {
 			t.Fatalf("%s: scores [%d][%d]", metric, scores.Rows, scores.Dim)
 		}
-		var lines []string
-		lines = strings.Split(strings.TrimSpace(must(t, "query", "train", "--from", "test", "-k", strconv.Itoa(want.K), "--metric", metric, "--json")), "\n")
+		lines := strings.Split(strings.TrimSpace(must(t, "query", "train", "--from", "test", "-k", strconv.Itoa(want.K), "--metric", metric, "--json")), "\n")
 		for q := range want.Queries {
 			ids, reference := want.Row(q)
 			var a answer
@@ -303,6 +302,22 @@ func TestQueryFileEqualsFAISS(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// A range search whose answers outgrow the budget is answered in parts, and the
+// answers are the same.
+func TestRangeSearchWithinMemory(t *testing.T) {
+	m := dumptest.Lookup(t, "moco_v2")
+	database(t)
+	ingestMethod(t, m)
+	args := []string{"query", "train", "--from", "train", "--min-score", "-2", "-k", "0", "-o"}
+	whole, parts := filepath.Join(t.TempDir(), "whole.npz"), filepath.Join(t.TempDir(), "parts.npz")
+	must(t, append(args, whole)...)
+	must(t, append(args, parts, "--memory", "64MiB", "--threads", "1")...)
+	a, b := dumptest.Features(t, whole), dumptest.Features(t, parts)
+	if a.Rows != 2000 || a.Dim != 2000 || !sameBits(a, b) {
+		t.Errorf("[%d][%d] scores within memory differ from those of one batch", a.Rows, a.Dim)
 	}
 }
 

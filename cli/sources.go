@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 
 	"membank/simd"
 	"membank/store"
@@ -147,23 +148,29 @@ func (in *sources) countsDiffer(path string, got int64, noun string) error {
 	return badInput("%s: %s for %s of %s (every row needs exactly one, in the same order)", path, plural(got, noun), plural(in.rows, "row"), what)
 }
 
-// provenance lists every file with its size and checksum.
-func (in *sources) provenance(ctx context.Context) ([]store.SourceFile, error) {
-	var files []store.SourceFile
+// provenance lists every file. Sizes and checksums are filled in while the rows
+// stream by; wait returns when they are there. The store reads them at Commit.
+func (in *sources) provenance(ctx context.Context) (files []store.SourceFile, wait func() error) {
 	for _, path := range append(slices.Clone(in.paths), in.labels, in.keys, in.attributes) {
-		if path == "" {
-			continue
+		if path != "" {
+			files = append(files, store.SourceFile{Name: path})
 		}
-		f, err := checksum(ctx, path)
-		if err != nil {
-			return nil, err
-		}
-		files = append(files, f)
 	}
-	return files, nil
+	done := make(chan error, 1)
+	go func() {
+		for i := range files {
+			var err error
+			if files[i], err = checksum(ctx, files[i].Name); err != nil {
+				done <- err
+				return
+			}
+		}
+		done <- nil
+	}()
+	return files, sync.OnceValue(func() error { return <-done })
 }
 
-// checksum reads a file once; what is read right after comes from the page cache.
+// checksum reads a file once.
 func checksum(ctx context.Context, path string) (store.SourceFile, error) {
 	f, err := os.Open(path)
 	if err != nil {

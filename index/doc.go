@@ -49,8 +49,10 @@
 // units are the limit, and memory below. On two cores of a Zen 5, 400,000 × 384:
 // see BenchmarkBatch and BenchmarkFew, which print the machine's limits too.
 //
-// State is 32·K bytes a query while a pass runs, the answer 16·K; thousands of
-// queries share a pass. Options.Memory bounds both together; what cannot fit is
-// refused with ErrMemory, so ask for all rows (K = N) some queries at a time.
-// Nothing is allocated in the loop.
+// The answer takes 16 bytes a hit; Options.Memory bounds it, and ErrMemory refuses
+// what does not fit, so ask for all rows (K = N) some queries at a time. Beside
+// the answer a search holds at most 64 MiB of running hits and 64 MiB of packed
+// queries: the batch is split into passes over the bank accordingly, thousands of
+// queries each for K up to some hundreds. Nothing is allocated in the loop but
+// the buffers of a K beyond 4096, as they fill.
 package index

@@ -74,10 +74,9 @@ type Options struct {
 	NoCodes bool
 	// Threads is the number of workers; 0 means GOMAXPROCS.
 	Threads int
-	// Memory is what the answer and the state of the scan may take together,
-	// in bytes: 16 a hit, and about as much again at twice K hits a query while
-	// the scan runs. 0 means DefaultMemory. Queries beyond it wait for another
-	// pass over the bank; an answer that does not fit is an ErrMemory.
+	// Memory is what the answer may take in bytes, 16 a hit; 0 means
+	// DefaultMemory, more is an ErrMemory. What a search needs beside it does
+	// not grow with the batch: see passBytes.
 	Memory int64
 	// Progress, if set, is told now and then how many pairs of a query and a
 	// row are done. Calls do not overlap.

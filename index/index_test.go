@@ -310,6 +310,29 @@ func TestBatchesAndThreadsDoNotMatter(t *testing.T) {
 	})
 }
 
+// One block, cut into pieces, with holes in it.
+func TestOneBlockForManyWorkers(t *testing.T) {
+	rng := rand.New(rand.NewPCG(23, 24))
+	m := simd.NewMatrix(1500, 64)
+	fill(rng, m, 1)
+	dead := make([]bool, m.Rows)
+	for i := range dead {
+		dead[i] = i/100%3 == 1
+	}
+	b := newBank(m, dead, m.Rows)
+	queries := some(rng, m, 1000, galleries["normal"])
+	for _, metric := range []Metric{Cosine, L2} {
+		o := Options{K: 7, Metric: metric, Threads: 8, Allow: func(row int64) bool { return row%5 != 0 }}
+		want := b.reference(queries, o)
+		p := newPass(b.index(), o, newBudget(1<<30), queries, make([]float64, queries.Rows))
+		if p.cuts() < 4 {
+			t.Fatalf("%d pieces are no test", p.cuts())
+		}
+		mustEqual(t, mustSearch(t, b.index(), queries, o).Hits, want)
+		mustEqual(t, mustSearch(t, b.index(), queries.Slice(0, 1), o).Hits, want[:1])
+	}
+}
+
 // Any options at all, against the reference.
 func TestSearchProperty(t *testing.T) {
 	names := make([]string, 0, len(galleries))
@@ -467,7 +490,7 @@ func TestManyPasses(t *testing.T) {
 	b := newBank(m, nil, 32)
 	ix := b.index()
 	o := Options{K: 3, Metric: L2}
-	each := ix.passQueries(Options{K: slabK})
+	each := ix.passQueries(Options{K: slabK, Metric: L2})
 	if each%simd.TileQueries != 0 || each < 100 {
 		t.Fatalf("%d queries a pass", each)
 	}

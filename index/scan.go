@@ -11,8 +11,9 @@ import (
 	"membank/store"
 )
 
-// Sizes of the loop. Measured on Zen 5 with 1 MB of L2 a core; see the
-// benchmarks.
+// Sizes of the loop, for 1 MB of L2 a core. Groups of 128 to 768 KiB, copied or
+// not, were within the noise of each other at 100,000 × 384, 1,020 queries, AVX-512
+// on a busy machine; tileFrom and pieceWork are reasoned, not compared.
 const (
 	// groupBytes of panels stay in the L2 cache while all tiles of queries
 	// pass over them.
@@ -22,6 +23,8 @@ const (
 	// With copyFrom tiles or more the panels of a group are first copied from
 	// the mapping, where they lie at any offset, to an aligned buffer.
 	copyFrom = 3
+	// maxWaiting hits of a query wait at most for the end of a group.
+	maxWaiting = 32
 	// A block is cut into pieces where there are few blocks for many workers,
 	// but not into pieces of less than pieceWork multiply-adds.
 	pieceWork = 8 << 20
@@ -128,6 +131,7 @@ type worker struct {
 	row         []float32
 	tile        simd.TileScores
 	sift        *sift
+	waiting     [simd.TileQueries][]Hit // see collect
 	stats       Stats
 }
 
@@ -147,6 +151,9 @@ func (p *pass) newWorker(id, workers int) *worker {
 	// Allocations of this size begin on a page.
 	if p.tileCount() >= copyFrom {
 		w.panels = make([]float32, p.groupPanels()*simd.PanelRows*p.ix.dim)
+	}
+	for slot := range w.waiting {
+		w.waiting[slot] = make([]Hit, 0, maxWaiting+simd.PanelRows)
 	}
 	w.scores = make([]float32, p.groupPanels()*simd.PanelRows)
 	return w
@@ -283,10 +290,18 @@ func (w *worker) scanTile(g group, t int) error {
 			if hits == 0 {
 				continue
 			}
-			if err := w.offer(first+j, g.block, lane, panel, hits, &w.tile.Scores[j]); err != nil {
+			if err := w.collect(j, first+j, g.block, lane, panel, hits, &w.tile.Scores[j]); err != nil {
 				return err
 			}
 			floors[j] = w.floor(first+j, g.block.MaxNorm)
+		}
+	}
+	for j := range last - first {
+		if len(w.waiting[j]) == 0 {
+			continue
+		}
+		if err := w.offer(j, first+j); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -306,10 +321,13 @@ func (w *worker) scanQueries(g group, first, last int) error {
 			if hits == 0 {
 				continue
 			}
-			if err := w.offer(q, g.block, lane, g.panels[i*size:][:size], hits, of); err != nil {
+			if err := w.collect(0, q, g.block, lane, g.panels[i*size:][:size], hits, of); err != nil {
 				return err
 			}
 			floor = w.floor(q, g.block.MaxNorm)
+		}
+		if err := w.offer(0, q); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -335,35 +353,49 @@ func (w *worker) floor(q int, maxNorm float64) float32 {
 	return w.bound.floor(q, exact, maxNorm)
 }
 
-// offer takes the hits of query q in one panel to its TopK; where the kernel's
-// score was a first pass only, it scores them anew before that.
-func (w *worker) offer(q int, b *store.Block, lane int, panel []float32, hits uint32, scores *[simd.PanelRows]float32) error {
-	top := &w.tops[q]
-	if w.bound != nil {
-		query := w.queries.Row(q)
-		for rest := hits; rest != 0; rest &= rest - 1 {
-			i := bits.TrailingZeros32(rest)
-			simd.UnpackRow(w.row, panel, i)
-			scores[i] = -simd.SquaredDistance(query, w.row)
-			w.stats.Rescored++
-		}
-	}
+// collect takes the hits of query q in one panel; where the kernel's score was a
+// first pass only, it scores them anew. They wait in slot for the end of the
+// group, so that a query's TopK, cold by now, is met once a group and not once a
+// hit. A row that costs a new score is worth more than that: then the floor is
+// raised at once.
+func (w *worker) collect(slot, q int, b *store.Block, lane int, panel []float32, hits uint32, scores *[simd.PanelRows]float32) error {
 	exclude := int64(-1)
 	if w.exclude != nil {
 		exclude = w.exclude[q]
 	}
-
-	top.Lock()
-	before := cap(top.hits)
 	for ; hits != 0; hits &= hits - 1 {
 		i := bits.TrailingZeros32(hits)
-		if row := b.Row[lane+i]; row != exclude {
-			top.Offer(row, scores[i])
+		h := Hit{b.Row[lane+i], scores[i]}
+		if h.Row == exclude {
+			continue
 		}
+		if w.bound != nil {
+			simd.UnpackRow(w.row, panel, i)
+			h.Score = -simd.SquaredDistance(w.queries.Row(q), w.row)
+			w.stats.Rescored++
+		}
+		w.waiting[slot] = append(w.waiting[slot], h)
+	}
+	if w.bound == nil && len(w.waiting[slot]) <= maxWaiting {
+		return nil
+	}
+	return w.offer(slot, q)
+}
+
+// offer hands the hits that wait in slot to the TopK of query q.
+func (w *worker) offer(slot, q int) error {
+	top := &w.tops[q]
+	top.Lock()
+	before := cap(top.hits)
+	for _, h := range w.waiting[slot] {
+		top.Offer(h.Row, h.Score)
 	}
 	grown := cap(top.hits) - before
-	w.floors[q].store(top.Floor())
+	if f := top.Floor(); f != w.floors[q].load() {
+		w.floors[q].store(f)
+	}
 	top.Unlock()
+	w.waiting[slot] = w.waiting[slot][:0]
 	if grown > 0 && !w.budget.take(int64(grown)*hitBytes) {
 		return w.budget.exceeded()
 	}

@@ -277,7 +277,10 @@ func (w *worker) scoreSome(b *store.Block, lane int, panel, scale, bias []float3
 			q := queries[j]
 			simd.Scan(scores[:], panel, scale, bias, w.rows.Row(q))
 			if hits := reaching(&scores, w.floor(q, b.MaxNorm)) & masks[j]; hits != 0 {
-				if err := w.offer(q, b, lane, panel, hits, &scores); err != nil {
+				if err := w.collect(0, q, b, lane, panel, hits, &scores); err != nil {
+					return nil, err
+				}
+				if err := w.offer(0, q); err != nil {
 					return nil, err
 				}
 			}
@@ -293,7 +296,10 @@ func (w *worker) scoreSome(b *store.Block, lane int, panel, scale, bias []float3
 	simd.Tile(&w.tile, panel, scale, bias, s.packed, &floors)
 	for j := range count {
 		if hits := w.tile.Hits[j] & masks[j]; hits != 0 {
-			if err := w.offer(queries[j], b, lane, panel, hits, &w.tile.Scores[j]); err != nil {
+			if err := w.collect(0, queries[j], b, lane, panel, hits, &w.tile.Scores[j]); err != nil {
+				return nil, err
+			}
+			if err := w.offer(0, queries[j]); err != nil {
 				return nil, err
 			}
 		}

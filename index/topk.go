@@ -33,11 +33,11 @@ func compare(a, b Hit) int {
 // TopK keeps the best k of the hits it is offered. Internally larger is always
 // nearer: L2 offers −d².
 //
-// Hits are appended to a buffer; when it holds 2k, a quickselect cuts it back
-// to the best k, and the worst of these becomes the floor below which nothing
-// need be offered any more. That is O(1) an offer on average, against O(log k)
-// for a heap, for a floor that lags by at most k hits. A big k costs memory
-// only as hits arrive.
+// Hits are appended to a buffer with room for some more than k; when it is full,
+// a quickselect cuts it back to the best k, and the worst of these becomes the
+// floor below which nothing need be offered any more. That is O(1) an offer,
+// against O(log k) for a heap, for a floor that lags by at most room hits. A big k
+// costs memory only as hits arrive.
 //
 // All workers of a search share the TopK of a query, each method between Lock
 // and Unlock: then its floor is the tightest there is, and nothing is left to
@@ -45,6 +45,7 @@ func compare(a, b Hit) int {
 type TopK struct {
 	sync.Mutex
 	k     int
+	room  int // hits beyond k that are taken in before a cut
 	worst Hit // the k-th best after the last cut: nothing worse can enter
 	hits  []Hit
 }
@@ -54,9 +55,10 @@ type TopK struct {
 const lowest = -math.MaxFloat32
 
 // Reset empties t for the best k hits that score minScore or more, and hands it
-// a buffer to fill (its length is ignored; it grows beyond its capacity).
-func (t *TopK) Reset(k int, minScore float32, buffer []Hit) {
-	t.k = max(k, 1)
+// a buffer to fill (its length is ignored; it grows beyond its capacity, up to
+// k+room). k and room are at least 1.
+func (t *TopK) Reset(k, room int, minScore float32, buffer []Hit) {
+	t.k, t.room = k, room
 	t.worst = Hit{Row: math.MaxInt64, Score: minScore}
 	t.hits = buffer[:0]
 }
@@ -72,8 +74,7 @@ func (t *TopK) Offer(row int64, score float32) {
 		return
 	}
 	t.hits = append(t.hits, h)
-	// len-k >= k, not len >= 2k: k may be MaxInt.
-	if len(t.hits)-t.k >= t.k {
+	if len(t.hits)-t.k >= t.room { // k+room may not fit an int: k may be MaxInt
 		t.cut()
 	}
 }

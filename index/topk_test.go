@@ -33,6 +33,7 @@ func TestTopKIsTheHeadOfTheSortedList(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(0, 300).Draw(t, "n")
 		k := rapid.OneOf(rapid.IntRange(1, 20), rapid.IntRange(1, 400), rapid.Just(math.MaxInt)).Draw(t, "k")
+		room := rapid.SampledFrom([]int{1, 5, k}).Draw(t, "room")
 		distinct := rapid.SampledFrom([]int{1, 2, 5, 1000}).Draw(t, "distinct scores")
 		minScore := rapid.SampledFrom([]float32{lowest, 0, 1}).Draw(t, "min")
 		rng := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
@@ -47,7 +48,7 @@ func TestTopKIsTheHeadOfTheSortedList(t *testing.T) {
 			slices.SortFunc(hits, func(a, b Hit) int { return compare(b, a) })
 		}
 		var top TopK
-		top.Reset(k, minScore, nil)
+		top.Reset(k, room, minScore, nil)
 		for i, h := range hits {
 			if floor := top.Floor(); h.Score < floor {
 				// What the floor keeps out must not be in the answer.
@@ -65,7 +66,7 @@ func TestTopKIsTheHeadOfTheSortedList(t *testing.T) {
 
 func TestNaNNeverEnters(t *testing.T) {
 	var top TopK
-	top.Reset(2, lowest, nil)
+	top.Reset(2, 2, lowest, nil)
 	nan := float32(math.NaN())
 	for row, score := range []float32{nan, 1, nan, nan, 3, 2, nan} {
 		top.Offer(int64(row), score)
@@ -109,7 +110,7 @@ func TestOfferDoesNotAllocate(t *testing.T) {
 	var top TopK
 	buffer := make([]Hit, 0, 40)
 	if n := testing.AllocsPerRun(10, func() {
-		top.Reset(20, lowest, buffer)
+		top.Reset(20, 20, lowest, buffer)
 		for i := range 1000 {
 			top.Offer(int64(i), float32(i*7919%1000))
 		}
@@ -132,7 +133,7 @@ func BenchmarkOffer(b *testing.B) {
 			buffer := make([]Hit, 0, 2*k)
 			offers := 0
 			for b.Loop() {
-				top.Reset(k, lowest, buffer)
+				top.Reset(k, k, lowest, buffer)
 				floor := top.Floor()
 				for row, s := range scores {
 					if s >= floor {

@@ -63,6 +63,9 @@ func openBadger(dir string, readOnly bool, logger *slog.Logger) (b *badger.DB, e
 	case isLockFailure(err):
 		return nil, lockError(dir, err)
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS), strings.Contains(err.Error(), "permission denied"):
+		if readOnly {
+			return nil, mayNotRead(dir, err)
+		}
 		return nil, noPermission(dir, err)
 	case errors.Is(err, syscall.ENOSPC):
 		return nil, fmt.Errorf("%s: %w: %v", dir, ErrNoSpace, err)
@@ -74,6 +77,10 @@ func openBadger(dir string, readOnly bool, logger *slog.Logger) (b *badger.DB, e
 
 func noPermission(dir string, err error) error {
 	return fmt.Errorf("%s: %w: this user may not write there: %v", dir, ErrReadOnly, err)
+}
+
+func mayNotRead(dir string, err error) error {
+	return fmt.Errorf("%s: this user may not read it: %w", dir, err)
 }
 
 func firstLine(s string) string {

@@ -19,7 +19,7 @@ var (
 	ErrLocked = errors.New("the database is in use")
 	// ErrReadOnly: a write was asked of a database opened with Options.ReadOnly,
 	// or of a directory this user may not write.
-	ErrReadOnly = errors.New("the database is open for reading only")
+	ErrReadOnly = errors.New("read-only database")
 	// ErrClosed: the database, snapshot or writer was closed before the call.
 	ErrClosed = errors.New("already closed")
 )

@@ -174,8 +174,8 @@ func (db *DB) liveBytes() (n int64) {
 
 // worthReclaiming tells whether so much was deleted since the open that Close
 // should give it back, and whether it may: all records that are to be kept must
-// be whole, because Badger stops at the first damaged entry of a value log, and
-// removes the file all the same.
+// be whole and collectable, because Badger stops at the first damaged entry of a
+// value log, and removes the file all the same.
 func (db *DB) worthReclaiming() bool {
 	live := db.liveBytes()
 	db.mu.Lock()
@@ -185,7 +185,14 @@ func (db *DB) worthReclaiming() bool {
 		return false
 	}
 	report, err := db.Verify(context.Background(), VerifyOptions{})
-	return err == nil && len(report.Problems) == 0 && !db.wedged.Load()
+	if err != nil || len(report.Problems) > 0 || db.wedged.Load() {
+		return false
+	}
+	if err := db.collectable(); err != nil {
+		db.log.Warn("the space of deleted records is not given back", "error", err)
+		return false
+	}
+	return true
 }
 
 // Compact gives the space of removed banks, replaced rows and aborted writes back
@@ -218,6 +225,9 @@ func (db *DB) Compact(ctx context.Context) (freed int64, err error) {
 	if len(report.Problems) > 0 {
 		return 0, report.Problems[0].Err
 	}
+	if err := db.collectable(); err != nil {
+		return 0, err
+	}
 	db.handle.Lock()
 	defer db.handle.Unlock()
 	if db.badger == nil {
@@ -230,7 +240,7 @@ func (db *DB) Compact(ctx context.Context) (freed int64, err error) {
 	if err := db.closeBadger(); err != nil {
 		return 0, err
 	}
-	err = db.reclaim()
+	err = errors.Join(db.reclaim(), sealNewest(db.dir))
 	after := filesSize(db.dir)
 	reopened, openErr := openBadger(db.dir, false, db.log)
 	if openErr != nil {
@@ -247,6 +257,9 @@ func (db *DB) Compact(ctx context.Context) (freed int64, err error) {
 // of what can be discarded come from compactions only, so the deletions, which
 // are in tables since Badger's Close, are compacted first.
 func (db *DB) reclaim() error {
+	if err := sealNewest(db.dir); err != nil {
+		return err
+	}
 	b, err := openBadger(db.dir, false, db.log)
 	if err != nil {
 		return err

@@ -96,9 +96,11 @@ const (
 	// transactionBytes is how much is synced at once: 16 MiB reach over 80 % of
 	// the rate that 64 MiB do.
 	transactionBytes = 16 << 20
-	// transactionRecords bounds transactions of small records well below
-	// Badger's limit.
+	// transactionRecords and transactionSmall bound a transaction's records, and
+	// the bytes of those that go to the LSM tree, below Badger's limits, which
+	// follow from the memtable.
 	transactionRecords = 1024
+	transactionSmall   = memtableBytes / 16
 	// transactionsAhead is how many transactions may be on their way to the disk.
 	transactionsAhead = 2
 )
@@ -126,7 +128,8 @@ type pipeline struct {
 	entries []blockEntry
 	written []recordRef // all records
 	batch   []*badger.Entry
-	bytes   int64
+	bytes   int64 // of the batch
+	small   int64 // of its values that stay below valueThreshold, with their keys
 	scratch []float32
 	spare   chan []byte // values that Badger is finished with
 
@@ -270,7 +273,10 @@ func (p *pipeline) packBlock(f *filling) error {
 	case value = <-p.spare:
 	default:
 	}
-	e.panels = p.add(kindPanels, h, encodePanels(value, p.scratch, f.vectors.Slice(0, f.rows), p.dtype))
+	var err error
+	if e.panels, err = p.add(kindPanels, h, encodePanels(value, p.scratch, f.vectors.Slice(0, f.rows), p.dtype)); err != nil {
+		return err
+	}
 
 	c := blockColumns{row: make([]int64, f.rows), scale: f.scale, bias: f.bias}
 	for i := range c.row {
@@ -282,29 +288,37 @@ func (p *pipeline) packBlock(f *filling) error {
 	if f.keyed {
 		c.key = f.keys
 	}
-	e.columns = p.add(kindColumns, h, encodeColumns(c))
+	if e.columns, err = p.add(kindColumns, h, encodeColumns(c)); err != nil {
+		return err
+	}
 
 	for name, values := range f.attributes {
 		for len(values) < f.rows {
 			values = append(values, Value{})
 		}
-		e.names[name] = p.add(kindAttribute, h, encodeAttribute(values))
+		if e.names[name], err = p.add(kindAttribute, h, encodeAttribute(values)); err != nil {
+			return err
+		}
 	}
 	p.entries = append(p.entries, e)
-	if p.bytes >= transactionBytes || len(p.batch) >= transactionRecords {
-		return p.write()
-	}
 	return nil
 }
 
-// add seals a record under a fresh number and puts it into the next transaction.
-func (p *pipeline) add(kind recordKind, h header, value []byte) recordRef {
+// add seals a record under a fresh number and puts it into the transaction, which
+// is started once it is full.
+func (p *pipeline) add(kind recordKind, h header, value []byte) (recordRef, error) {
 	h.kind, h.number = kind, p.db.newRecord()
 	ref := sealRecord(value, h)
 	p.batch = append(p.batch, badger.NewEntry(recordKey(h.number), value))
 	p.bytes += int64(len(value))
+	if len(value) < valueThreshold {
+		p.small += int64(len(value)) + 64
+	}
 	p.written = append(p.written, ref)
-	return ref
+	if p.bytes >= transactionBytes || p.small >= transactionSmall || len(p.batch) >= transactionRecords {
+		return ref, p.write()
+	}
+	return ref, nil
 }
 
 // write starts the transaction of the batch; the pipeline goes on meanwhile.
@@ -314,7 +328,7 @@ func (p *pipeline) write() error {
 	}
 	p.ahead <- struct{}{}
 	batch, bytes := p.batch, p.bytes
-	p.batch, p.bytes = nil, 0
+	p.batch, p.bytes, p.small = nil, 0, 0
 	p.db.onStep("blocks")
 	// Bytes under way may not have taken their room on the disk yet.
 	err := checkSpace(p.db.dir, p.unsaved.Load()+bytes+1<<20)

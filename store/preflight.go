@@ -43,9 +43,10 @@ import (
 
 // preflightReport is what preflight found and did.
 type preflightReport struct {
-	Clean   bool     // closed in order, and nothing has been changed since
-	Kept    []string // files put into lost+found, relative to the database directory
-	Removed []string // empty or senseless files removed, relative likewise
+	Clean    bool     // closed in order, and nothing has been changed since
+	Kept     []string // files put into lost+found, relative to the database directory
+	Removed  []string // empty or senseless files removed, relative likewise
+	MadeLost bool     // lost+found was not there before; that of a file system's root is not ours
 	// Problems are damaged value logs. They do not stop an open: every block has
 	// its own checksum, so reads of what is damaged fail by bank and block, and
 	// reads of all else succeed.
@@ -138,8 +139,9 @@ func afterOpen(dir string, report preflightReport) error {
 			first = err
 		}
 	}
-	// Fails, rightly, while an earlier open's files are there.
-	os.Remove(filepath.Join(dir, lostName))
+	if report.MadeLost {
+		os.Remove(filepath.Join(dir, lostName)) // fails, rightly, unless it is empty
+	}
 	return first
 }
 
@@ -412,10 +414,14 @@ func (in *inspection) mendDiscard() error {
 
 // seal adds an empty value log after the newest, so that Badger leaves that alone.
 func (in *inspection) seal() error {
-	if len(in.sizes) == 0 {
-		return nil
+	if in.newest == 0 {
+		return nil // no log to protect; a seal without a MANIFEST would look like damage
 	}
-	path := in.path(valueLogName(in.newest + 1))
+	return writeSeal(in.dir, in.newest+1)
+}
+
+func writeSeal(dir string, number uint64) error {
+	path := filepath.Join(blocksDirectory(dir), valueLogName(number))
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return err
@@ -433,7 +439,7 @@ func (in *inspection) seal() error {
 		os.Remove(path)
 		return err
 	}
-	return syncDirectory(blocksDirectory(in.dir))
+	return syncDirectory(blocksDirectory(dir))
 }
 
 func (in *inspection) remove(name string) error {
@@ -449,7 +455,9 @@ func (in *inspection) remove(name string) error {
 // other file has there. A link that an earlier open left is taken over.
 func (in *inspection) keep(name string, put func(from, to string) error) error {
 	lost := filepath.Join(in.dir, lostName)
-	if err := os.MkdirAll(lost, 0o755); err != nil {
+	if err := os.Mkdir(lost, 0o755); err == nil {
+		in.report.MadeLost = true
+	} else if !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	source, err := os.Stat(in.path(name))

@@ -32,7 +32,11 @@ func checksumFile(b []byte) uint32 { return crc32.Checksum(b, fileTable) }
 // value, CRC32C (big endian) of all before}. meta bit 6 marks an entry of a
 // transaction, bit 7 its end, whose value is the transaction's number in decimal;
 // the last 8 bytes of a key hold that number too, complemented.
-func logEnd(f io.ReaderAt, size int64) (int64, error) {
+func logEnd(f io.ReaderAt, size int64) (int64, error) { return walkLog(f, size, nil) }
+
+// walkLog is logEnd that calls fn, unless it is nil, with the key of every sound
+// entry on the way; the key includes its version.
+func walkLog(f io.ReaderAt, size int64, fn func(key []byte)) (int64, error) {
 	const inTransaction, endsTransaction = 1 << 6, 1 << 7
 	offset := int64(logHeaderSize)
 	end := offset
@@ -47,6 +51,9 @@ func logEnd(f io.ReaderAt, size int64) (int64, error) {
 			return end, nil
 		}
 		offset += length
+		if fn != nil {
+			fn(e.key)
+		}
 		switch {
 		case e.meta&inTransaction != 0:
 			if transaction == 0 {
@@ -73,6 +80,7 @@ func logEnd(f io.ReaderAt, size int64) (int64, error) {
 
 type logEntry struct {
 	meta    byte
+	key     []byte
 	version uint64
 	value   []byte // of an entry that ends a transaction, else nil
 }
@@ -127,6 +135,7 @@ func readEntry(r *bufio.Reader, left int64) (e logEntry, length int64, err error
 		return ended(err)
 	}
 	sum = crc32.Update(sum, fileTable, key)
+	e.key = key
 	if keyBytes >= 8 {
 		e.version = math.MaxUint64 - binary.BigEndian.Uint64(key[keyBytes-8:])
 	}
@@ -161,11 +170,11 @@ func (s summer) Write(b []byte) (int, error) {
 }
 
 // lastByte returns the offset of the last byte of f that is not zero, -1 if there
-// is none. f has size bytes, mostly a hole in practice, which reads fast.
-func lastByte(f io.ReaderAt, size int64) (int64, error) {
+// is none. f has size bytes, mostly a hole in practice.
+func lastByte(f *os.File, size int64) (int64, error) {
 	const piece = 1 << 20
 	buffer := make([]byte, piece)
-	for to := size; to > 0; {
+	for to := dataEnd(f, size); to > 0; {
 		from := max(to-piece, 0)
 		b := buffer[:to-from]
 		if _, err := f.ReadAt(b, from); err != nil && !errors.Is(err, io.EOF) {

@@ -373,6 +373,16 @@ func TestPreflightAfterACrash(t *testing.T) {
 		if _, err := os.Stat(filepath.Join(dir, lostName)); err == nil {
 			t.Fatal("lost+found is still there")
 		}
+		// One that was there before, like that of a file system's root, stays.
+		if err := os.Mkdir(filepath.Join(dir, lostName), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := afterOpen(dir, preflightReport{}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(filepath.Join(dir, lostName)); err != nil {
+			t.Fatal(err)
+		}
 	})
 	t.Run("empty logs", func(t *testing.T) {
 		dir := copyWhole(t)
@@ -543,6 +553,30 @@ func TestPreflightNoticesThatBlocksAreGone(t *testing.T) {
 	}
 	_, err := preflight(context.Background(), dir)
 	wantCorrupt(t, err, blocksName)
+}
+
+func TestLastByteOfASparseFile(t *testing.T) {
+	const size = 300 << 20
+	for _, at := range [][]int64{nil, {0}, {5 << 20}, {1, 90 << 20}, {size - 1}} {
+		f, err := os.Create(filepath.Join(t.TempDir(), "sparse"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if err := f.Truncate(size); err != nil {
+			t.Fatal(err)
+		}
+		want := int64(-1)
+		for _, offset := range at {
+			if _, err := f.WriteAt([]byte{1}, offset); err != nil {
+				t.Fatal(err)
+			}
+			want = max(want, offset)
+		}
+		if got, err := lastByte(f, size); got != want || err != nil {
+			t.Fatalf("bytes at %v: %d, %v", at, got, err)
+		}
+	}
 }
 
 func FuzzDecodeClosing(f *testing.F) {

@@ -6,25 +6,9 @@ import (
 	"hash/crc32"
 )
 
-// Every value in Badger is a record: a header and a payload. Badger can return an
-// empty or altered value with a nil error after disk damage, so length, identity
-// and checksum are all ours to check. Little endian:
-//
-//	offset  bytes  field
-//	0       4      "mbnk"
-//	4       1      format version: 1
-//	5       1      kind
-//	6       1      dtype of the bank: 0 f32, 1 f16
-//	7       1      0
-//	8       8      number: the record's own; of a manifest its generation, of the
-//	               state the commit sequence
-//	16      8      bank id; 0 in the state
-//	24      4      rows
-//	28      4      dim
-//	32      8      bytes of the payload
-//	40      4      0
-//	44      4      CRC32C of bytes 0..44 and the payload
-//	48      ...    payload
+// Every value in Badger is a record: a header of 48 bytes, drawn in doc.go, and a
+// payload. Badger can return an empty or altered value with a nil error after disk
+// damage, so length, identity and checksum are all ours to check.
 const (
 	recordMagic   = "mbnk"
 	recordVersion = 1

@@ -50,7 +50,6 @@ func checkSnapshot(ctx context.Context, s *store.Snapshot, name string, b *bank,
 // checkRows reads all rows in order and compares everything.
 func checkRows(ctx context.Context, s *store.Snapshot, name string, b *bank) error {
 	row := int64(0)
-	want := make([]float32, b.dim)
 	err := s.Batches(ctx, 1000, func(batch store.Batch) error {
 		var sizes, notes []store.Value
 		for _, a := range batch.Attributes {
@@ -69,8 +68,7 @@ func checkRows(ctx context.Context, s *store.Snapshot, name string, b *bank) err
 				return wrongf("bank %q: row %d where %d of %d is expected", name, got, row, b.next)
 			}
 			seg, at := b.at(row)
-			seg.vector(want, at)
-			if !slices.Equal(batch.Vectors.Row(i), want) {
+			if !slices.Equal(batch.Vectors.Row(i), seg.vectors(b.dim).Row(at)) {
 				return wrongf("bank %q: row %d has another vector", name, row)
 			}
 			if key := seg.key(at, row); batch.Keys[i] != key {

@@ -10,6 +10,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"strings"
 	"sync"
 
 	"membank/store"
@@ -382,9 +383,11 @@ func examineOnce(ctx context.Context, dir string, readOnly bool, m model, rng *r
 	}
 	defer db.Close()
 	outcome := outcomeRight
+	var whole []string // banks found right
 	for name, b := range m {
 		err := checkBank(ctx, db, name, b, rng)
 		if err == nil {
+			whole = append(whole, name)
 			continue
 		}
 		outcome = outcomeReads
@@ -394,6 +397,10 @@ func examineOnce(ctx context.Context, dir string, readOnly bool, m model, rng *r
 		}
 		if c.Bank != name {
 			return outcome, fmt.Errorf("the error of bank %q names bank %q: %w", name, c.Bank, err)
+		}
+		if inBlock := strings.HasPrefix(c.Record, "panels") || strings.HasPrefix(c.Record, "columns") ||
+			strings.HasPrefix(c.Record, "attribute"); inBlock && c.Block < 0 {
+			return outcome, fmt.Errorf("the error names no block: %w", err)
 		}
 	}
 	if err := checkNames(db, m); err != nil && !errors.Is(err, store.ErrCorrupt) {
@@ -424,6 +431,15 @@ func examineOnce(ctx context.Context, dir string, readOnly bool, m model, rng *r
 	}
 	if err := checkBank(ctx, db, name, applyReplace(nil, c), rng); err != nil {
 		return outcome, fmt.Errorf("a bank ingested after damage: %w", err)
+	}
+	if _, err := db.Compact(ctx); err != nil && !errors.Is(err, store.ErrCorrupt) {
+		return outcome, fmt.Errorf("compaction after damage fails with another error than ErrCorrupt: %w", err)
+	}
+	// Whatever was right before must be so still: damage does not spread.
+	for _, name := range whole {
+		if err := checkBank(ctx, db, name, m[name], rng); err != nil {
+			return outcome, fmt.Errorf("right before an ingest and a compaction, and no longer: %w", err)
+		}
 	}
 	if err := db.Close(); err != nil {
 		return outcome, fmt.Errorf("close after damage: %w", err)

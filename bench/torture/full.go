@@ -27,7 +27,7 @@ func (d *driver) full(ctx context.Context, seed uint64, dir string) error {
 			return nil
 		}
 		d.report.Full.Disks++
-		err = d.fill(seed+uint64(megabytes), dir, mount)
+		err = d.fill(seed, uint64(megabytes), dir, mount)
 		if unmountErr := unmount(); err == nil {
 			err = unmountErr
 		}
@@ -41,11 +41,11 @@ func (d *driver) full(ctx context.Context, seed uint64, dir string) error {
 	return nil
 }
 
-func (d *driver) fill(seed uint64, dir, mount string) error {
+func (d *driver) fill(seed, megabytes uint64, dir, mount string) error {
 	database, ledgerPath := filepath.Join(mount, "db"), filepath.Join(dir, filepath.Base(mount)+".ledger")
 	hog := filepath.Join(mount, "hog")
 	child := func(command string, more ...string) (ending, error) {
-		args := append([]string{command, "-dir", database, "-ledger", ledgerPath, "-scratch", dir, "-seed", fmt.Sprint(seed)}, more...)
+		args := append([]string{command, "-dir", database, "-ledger", ledgerPath, "-scratch", dir, "-seed", fmt.Sprint(seed + megabytes)}, more...)
 		p, err := d.start(args...)
 		if err != nil {
 			return ending{}, err
@@ -103,7 +103,7 @@ func (d *driver) fill(seed uint64, dir, mount string) error {
 	// No protection is possible there: the process may die, but lose nothing.
 	for round := range 3 {
 		p, err := d.start("workload", "-dir", database, "-ledger", ledgerPath, "-scratch", dir,
-			"-seed", fmt.Sprint(seed+uint64(round)), "-fills-up", "-ops", "60", "-bytes", "4000000")
+			"-seed", fmt.Sprint(seed+megabytes+uint64(round)), "-fills-up", "-ops", "60", "-bytes", "4000000")
 		if err != nil {
 			return err
 		}

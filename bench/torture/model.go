@@ -1,10 +1,10 @@
 package torture
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
+	"sync"
 
 	"membank/simd"
 	"membank/store"
@@ -110,10 +110,7 @@ func (s segment) attributes(i int) (size, note store.Value) {
 // rows builds rows from..to of a segment as a Writer takes them.
 func (s segment) rows(dim, from, to int) store.Rows {
 	n := to - from
-	r := store.Rows{Vectors: simd.NewMatrix(n, dim)}
-	for i := range n {
-		s.vector(r.Vectors.Row(i), from+i)
-	}
+	r := store.Rows{Vectors: s.vectors(dim).Slice(from, to)}
 	if s.Keys {
 		r.Keys = make([]string, n)
 		for i := range n {
@@ -142,30 +139,70 @@ type scored struct {
 	score float64
 }
 
-// nearest is the oracle of a search: one loop, float64, all rows sorted.
+// vectors returns all vectors of a segment. It keeps some, since a process looks
+// at the same rows many times.
+func (s segment) vectors(dim int) simd.Matrix {
+	kept.Lock()
+	defer kept.Unlock()
+	id := segmentID{s.Seed, s.Rows, dim}
+	if m, ok := kept.of[id]; ok {
+		return m
+	}
+	m := simd.NewMatrix(s.Rows, dim)
+	for i := range s.Rows {
+		s.vector(m.Row(i), i)
+	}
+	if kept.elements += len(m.Data); kept.of == nil || kept.elements > keptElements {
+		kept.of, kept.elements = map[segmentID]simd.Matrix{}, len(m.Data)
+	}
+	kept.of[id] = m
+	return m
+}
+
+type segmentID struct {
+	seed      uint64
+	rows, dim int
+}
+
+const keptElements = 32 << 20
+
+var kept struct {
+	sync.Mutex
+	of       map[segmentID]simd.Matrix
+	elements int
+}
+
+// nearest is the oracle of a search: one loop over all rows, in float64, that
+// keeps the k best so far in order.
 func (b *bank) nearest(query []float32, k int, squaredDistance bool) []scored {
-	all := make([]scored, 0, b.next)
-	x := make([]float32, b.dim)
-	row := int64(0)
+	best := make([]scored, 0, k+1)
+	row := int64(-1)
 	for _, s := range b.segments {
+		rows := s.vectors(b.dim)
 		for i := range s.Rows {
-			if !b.dead[row] {
-				s.vector(x, i)
-				sum := 0.0
-				for d, q := range query {
-					if squaredDistance {
-						sum -= float64(q-x[d]) * float64(q-x[d])
-					} else {
-						sum += float64(q) * float64(x[d])
-					}
-				}
-				all = append(all, scored{row, sum})
-			}
 			row++
+			if b.dead[row] {
+				continue
+			}
+			sum := 0.0
+			for d, x := range rows.Row(i) {
+				if squaredDistance {
+					sum -= float64(query[d]-x) * float64(query[d]-x)
+				} else {
+					sum += float64(query[d]) * float64(x)
+				}
+			}
+			// Rows come in ascending order, so the later of two equals is behind.
+			if len(best) == k && best[k-1].score >= sum {
+				continue
+			}
+			at := len(best)
+			for at > 0 && best[at-1].score < sum {
+				at--
+			}
+			best = slices.Insert(best, at, scored{row, sum})
+			best = best[:min(k, len(best))]
 		}
 	}
-	slices.SortFunc(all, func(a, b scored) int {
-		return cmp.Or(cmp.Compare(b.score, a.score), cmp.Compare(a.row, b.row))
-	})
-	return all[:min(k, len(all))]
+	return best
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"membank/simd"
@@ -46,13 +45,14 @@ func init() {
 		}},
 		{name: "pinned", weight: 2, read: readPinned},
 		{name: "export", weight: 1, read: readExport},
+		{name: "compact", weight: 1, read: readCompact},
 		{name: "verify", weight: 1, read: func(ctx context.Context, w *worker, _ string, _ *bank) error {
 			return checkVerify(ctx, w.db)
 		}},
 	}
 }
 
-// mutating are the names of the operations that change a bank.
+// changes says that the operation changes a bank, and so goes into the ledger.
 func (op operation) changes() bool { return op.apply != nil }
 
 // pickSegment chooses new rows. Most are few; some fill several blocks, so that a
@@ -227,6 +227,18 @@ func readPinned(ctx context.Context, w *worker, name string, b *bank) error {
 	return nil
 }
 
+// readCompact gives space back. It must wait for another worker's ingest, and needs
+// room to move values.
+func readCompact(ctx context.Context, w *worker, name string, b *bank) error {
+	w.events.Encode(event{Event: "begin", Op: "compact"})
+	_, err := w.db.Compact(ctx)
+	w.events.Encode(event{Event: "end", Op: "compact"})
+	if err != nil && !errors.Is(err, store.ErrBusy) && !errors.Is(err, store.ErrNoSpace) {
+		return err
+	}
+	return checkBank(ctx, w.db, name, b, w.rng)
+}
+
 // readExport writes a bank as .npy and reads that back.
 func readExport(ctx context.Context, w *worker, name string, b *bank) error {
 	s, err := w.db.Snapshot(name)
@@ -234,12 +246,12 @@ func readExport(ctx context.Context, w *worker, name string, b *bank) error {
 		return err
 	}
 	defer s.Close()
-	path := filepath.Join(w.scratch, "export.npy")
-	defer os.Remove(path)
-	f, err := os.Create(path)
+	f, err := os.CreateTemp(w.scratch, "export-*.npy")
 	if err != nil {
 		return err
 	}
+	path := f.Name()
+	defer os.Remove(path)
 	all := make([]float32, 0, b.live()*int64(b.dim))
 	npy, err := dump.NewNPYWriter(f, "<f4", b.live(), int64(b.dim))
 	if err == nil {

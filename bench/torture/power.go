@@ -10,7 +10,7 @@ import (
 )
 
 // powerCuts is how many times one iteration cuts the power.
-const powerCuts = 6
+const powerCuts = 3
 
 // power runs a workload on a file system in an image file, stops the process at a
 // random moment, and copies the image: what had not been synced is missing from

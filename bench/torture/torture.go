@@ -40,6 +40,7 @@ type driver struct {
 	Options
 	report  Report
 	dir     string // all work is below it
+	began   time.Time
 	skipped map[string]bool
 }
 
@@ -79,19 +80,19 @@ func Run(ctx context.Context, o Options) (Report, error) {
 		}
 	}()
 	fmt.Fprintf(o.Log, "torture: seed %d, in %s\n", o.Seed, dir)
-	start := time.Now()
-	err = d.iterate(ctx, start)
-	d.report.Seconds = time.Since(start).Seconds()
+	d.began = time.Now()
+	err = d.iterate(ctx)
+	d.report.Seconds = time.Since(d.began).Seconds()
 	return d.report, err
 }
 
-func (d *driver) iterate(ctx context.Context, start time.Time) error {
+func (d *driver) iterate(ctx context.Context) error {
 	scenarios := map[string]func(context.Context, uint64, string) error{
 		"kills": d.kills, "damages": d.damages, "full": d.full, "power": d.power,
 	}
 	for i := uint64(0); ; i++ {
 		for _, name := range Scenarios {
-			if d.Only != "" && d.Only != name || !d.wants(name, i, start) {
+			if d.Only != "" && d.Only != name || !d.wants(name, i) {
 				continue
 			}
 			if err := ctx.Err(); err != nil {
@@ -112,34 +113,55 @@ func (d *driver) iterate(ctx context.Context, start time.Time) error {
 			}
 			fmt.Fprintf(d.Log, "torture: %s with seed %d: %d kills (%d within a change), %d damages, %d disks, %d power cuts, %d faults, %.0f s\n",
 				name, d.Seed+i, d.report.Kills.Total, d.report.Kills.InFlight, d.report.Damages.Total,
-				d.report.Full.Disks, d.report.PowerCuts, len(d.report.Faults), time.Since(start).Seconds())
+				d.report.Full.Disks, d.report.PowerCuts, len(d.report.Faults), time.Since(d.began).Seconds())
 			if len(d.report.Faults) >= d.Faults {
 				return nil
 			}
 		}
-		if !d.wants("", i+1, start) {
+		if !d.again(i + 1) {
 			return nil
 		}
 	}
 }
 
-// wants says whether iteration i is to run a scenario; "" asks for any.
-func (d *driver) wants(name string, i uint64, start time.Time) bool {
-	if d.For > 0 && time.Since(start) > d.For {
-		return false
-	}
-	kills := d.Kills > 0 && d.report.Kills.InFlight < d.Kills
-	damages := d.Damages > 0 && d.report.Damages.Total < d.Damages
-	if d.For == 0 && (d.Kills > 0 || d.Damages > 0) {
-		return name == "kills" && kills || name == "damages" && damages || name == "" && (kills || damages)
-	}
+// counted says that the run is to reach counts, and not to fill a time.
+func (d *driver) counted() bool { return d.For == 0 && (d.Kills > 0 || d.Damages > 0) }
+
+// enough says that a scenario has reached its count, or the run its end.
+func (d *driver) enough(scenario string) bool {
 	switch {
-	case d.For == 0 && i > 0:
+	case d.For > 0:
+		return time.Since(d.began) > d.For
+	case !d.counted():
 		return false
-	case name == "full" || name == "power":
-		return i%8 == 0
+	case scenario == "kills":
+		return d.report.Kills.InFlight >= d.Kills
+	case scenario == "damages":
+		return d.report.Damages.Total >= d.Damages
 	}
 	return true
+}
+
+// wants says whether iteration i is to run a scenario. Those that take seconds to
+// set up come in every eighth.
+func (d *driver) wants(scenario string, i uint64) bool {
+	if d.enough(scenario) {
+		return false
+	}
+	return scenario == "kills" || scenario == "damages" || i%8 == 0
+}
+
+// again says whether there is to be an iteration i.
+func (d *driver) again(i uint64) bool {
+	if d.For == 0 && !d.counted() {
+		return false
+	}
+	for _, scenario := range Scenarios {
+		if (d.Only == "" || d.Only == scenario) && !d.enough(scenario) {
+			return true
+		}
+	}
+	return false
 }
 
 // fault notes a broken rule. The evidence stays in dir.
@@ -263,8 +285,11 @@ func (d *driver) kills(ctx context.Context, seed uint64, dir string) error {
 	for round := range 10 {
 		args := []string{"workload", "-dir", database, "-ledger", ledgerPath, "-scratch", dir, "-seed", fmt.Sprint(seed + uint64(round))}
 		mode := []string{"change", "change", "change", "change", "change", "change", "step", "step", "opening", "end"}[round]
-		if round == 0 || mode == "step" {
-			mode = "step"
+		if round == 0 {
+			// The first process makes the database.
+			mode = []string{"step", "opening", "change"}[seed%3]
+		}
+		if mode == "step" {
 			step := store.Steps[rng.IntN(len(store.Steps))]
 			args = append(args, "-step", step, "-count", fmt.Sprint(1+rng.IntN(5)))
 			d.report.Kills.Steps[step]++
@@ -278,7 +303,7 @@ func (d *driver) kills(ctx context.Context, seed uint64, dir string) error {
 		}
 		switch mode {
 		case "opening":
-			time.AfterFunc(time.Duration(rng.Int64N(int64(150*time.Millisecond))), func() { p.cmd.Process.Kill() })
+			time.AfterFunc(time.Duration(rng.Int64N(int64(100*time.Millisecond))), func() { p.cmd.Process.Kill() })
 			d.report.Kills.Opening++
 		case "change":
 			d.killWithin(p, rng, &typical)

@@ -257,7 +257,7 @@ func TestOddArrays(t *testing.T) {
 
 // More rows than a batch of columns holds, at the largest dimension.
 func TestFortranInSeveralBatches(t *testing.T) {
-	const rows, dim = 150, 65536
+	const rows, dim = 80, 65536
 	path := filepath.Join(t.TempDir(), "wide.npy")
 	var b bytes.Buffer
 	b.Write(npy(1, fmt.Sprintf("{'descr': '<f2', 'fortran_order': True, 'shape': (%d, %d), }", rows, dim), nil))

@@ -288,25 +288,25 @@ func TestMalformedArchives(t *testing.T) {
 		array string
 		want  string
 	}{
-		"cut":                     {stored[:len(stored)-10], "", "is not a whole zip archive: its directory, at the end, is missing or damaged"},
-		"cut at 4":                {stored[:4], "", "is not a whole zip archive"},
-		"empty archive":           {npz(zip.Store), "", "is a zip archive without .npy members"},
-		"other members":           {npz(zip.Store, member{"a.txt", []byte("a")}), "", "is a zip archive without .npy members"},
-		"torch":                   {npz(zip.Store, member{"archive/data.pkl", []byte("a")}), "", "is a torch.save file"},
-		"duplicate names":         {npz(zip.Store, member{"x.npy", x}, member{"x.npy", x}), "", "holds two members named \"x.npy\""},
-		"encrypted":               {encrypted, "", "x.npz[x]: is encrypted"},
-		"method 14":               {method, "", "is compressed by zip method 14"},
-		"65,536 members":          {npz(zip.Store, many...), "", "holds 65536 members, and 16384 is the most"},
-		"no such array":           {stored, "y", "holds no array \"y\" (it holds x (<f4 (2, 2)))"},
-		"none fits":               {npz(zip.Store, member{"a.npy", npy(1, f4("(2,)"), make([]byte, 8))}, member{"b.npy", npy(1, f4("()"), make([]byte, 4))}), "", "holds no 2-D float array, only a (<f4 (2,)), b (<f4 ()) (say which array"},
-		"single that fits not":    {npz(zip.Store, member{"a.npy", npy(1, f4("(2,)"), make([]byte, 8))}), "", "x.npz[a]: has the shape (2,)"},
-		"data flipped":            {flip(stored, bytes.Index(stored, []byte("NUMPY"))+130), "", "x.npz[x]: does not match its checksum"},
-		"deflated data flipped":   {flip(deflated, 60), "", "x.npz[x]: "},
-		"header claims more":      {npz(zip.Deflate, member{"x.npy", npy(1, f4("(1000000000, 256)"), make([]byte, 1000))}), "", "x.npz[x]: the header promises 1000000000 rows of 1024 bytes, 0 are there"},
-		"bomb":                    {npz(zip.Deflate, member{"x.npy", zeros}), "", "x.npz[x]: has 194304 bytes after the last of (1000, 1000) elements"},
-		"pickled object array":    {npz(zip.Store, member{"x.npy", npy(1, "{'descr': '|O', 'fortran_order': False, 'shape': (2,), }", make([]byte, 9))}), "", "x.npz[x]: is an array of Python objects"},
-		"compressed Fortran 40MB": {npz(zip.Deflate, member{"x.npy", npy(1, "{'descr': '<f4', 'fortran_order': True, 'shape': (10000, 1000), }", make([]byte, 40_000_000))}), "", "too large to be turned around in memory (np.savez_compressed(path, np.ascontiguousarray(x)))"},
-		"terminal codes in names": {npz(zip.Store, member{"\x1b[2J.npy", x}, member{"b.npy", x}), "", `more than one 2-D float array: \x1b[2J (`},
+		"cut":                      {stored[:len(stored)-10], "", "is not a whole zip archive: its directory, at the end, is missing or damaged"},
+		"cut at 4":                 {stored[:4], "", "is not a whole zip archive"},
+		"empty archive":            {npz(zip.Store), "", "is a zip archive without .npy members"},
+		"other members":            {npz(zip.Store, member{"a.txt", []byte("a")}), "", "is a zip archive without .npy members"},
+		"torch":                    {npz(zip.Store, member{"archive/data.pkl", []byte("a")}), "", "is a torch.save file"},
+		"duplicate names":          {npz(zip.Store, member{"x.npy", x}, member{"x.npy", x}), "", "holds two members named \"x.npy\""},
+		"encrypted":                {encrypted, "", "x.npz[x]: is encrypted"},
+		"method 14":                {method, "", "is compressed by zip method 14"},
+		"65,536 members":           {npz(zip.Store, many...), "", "holds 65536 members, and 16384 is the most"},
+		"no such array":            {stored, "y", "holds no array \"y\" (it holds x (<f4 (2, 2)))"},
+		"none fits":                {npz(zip.Store, member{"a.npy", npy(1, f4("(2,)"), make([]byte, 8))}, member{"b.npy", npy(1, f4("()"), make([]byte, 4))}), "", "holds no 2-D float array, only a (<f4 (2,)), b (<f4 ()) (say which array"},
+		"single that fits not":     {npz(zip.Store, member{"a.npy", npy(1, f4("(2,)"), make([]byte, 8))}), "", "x.npz[a]: has the shape (2,)"},
+		"data flipped":             {flip(stored, bytes.Index(stored, []byte("NUMPY"))+130), "", "x.npz[x]: does not match its checksum"},
+		"deflated data flipped":    {flip(deflated, 60), "", "x.npz[x]: "},
+		"header claims more":       {npz(zip.Deflate, member{"x.npy", npy(1, f4("(1000000000, 256)"), make([]byte, 1000))}), "", "x.npz[x]: the header promises 1000000000 rows of 1024 bytes, 0 are there"},
+		"bomb":                     {npz(zip.Deflate, member{"x.npy", zeros}), "", "x.npz[x]: has 194304 bytes after the last of (1000, 1000) elements"},
+		"pickled object array":     {npz(zip.Store, member{"x.npy", npy(1, "{'descr': '|O', 'fortran_order': False, 'shape': (2,), }", make([]byte, 9))}), "", "x.npz[x]: is an array of Python objects"},
+		"large, deflated, Fortran": {claiming(40_000_000, "{'descr': '<f4', 'fortran_order': True, 'shape': (10000, 1000), }"), "", "too large to be turned around in memory (np.savez_compressed(path, np.ascontiguousarray(x)))"},
+		"terminal codes in names":  {npz(zip.Store, member{"\x1b[2J.npy", x}, member{"b.npy", x}), "", `more than one 2-D float array: \x1b[2J (`},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -336,16 +336,23 @@ func TestMalformedArchives(t *testing.T) {
 	wantError(t, readFeatures(write(t, "x.npy", x), dump.Options{Array: "x"}), "is a single array, and array \"x\" was asked for")
 }
 
+// claiming is an .npz with a deflated member that says it unpacks to a header and n
+// bytes, and holds 100 of them.
+func claiming(n int, header string) []byte {
+	x := npy(1, header, nil)
+	body := npz(zip.Deflate, member{"x.npy", append(bytes.Clone(x), make([]byte, 100)...)})
+	central := bytes.LastIndex(body, []byte("PK\x01\x02"))
+	binary.LittleEndian.PutUint32(body[central+24:], uint32(len(x)+n))
+	return body
+}
+
 // A compressed member that claims much and holds little must not cost much either.
 func TestArchiveThatLiesAboutItsSize(t *testing.T) {
-	x := npy(1, f4("(2097152, 256)"), nil)
-	body := npz(zip.Deflate, member{"x.npy", append(x, make([]byte, 100)...)})
-	central := bytes.LastIndex(body, []byte("PK\x01\x02"))
-	binary.LittleEndian.PutUint32(body[central+24:], uint32(len(x))+2<<30)
+	body := claiming(2<<30, f4("(2097152, 256)"))
 	path := write(t, "x.npz", body)
 	var err error
 	if n := allocated(func() { err = readFeatures(path, dump.Options{}) }); n > 8<<20 {
 		t.Errorf("allocated %d bytes for a file of %d", n, len(body))
 	}
-	wantError(t, err, "x.npz[x]: ")
+	wantError(t, err, "x.npz[x]: is damaged inside the archive")
 }

@@ -77,7 +77,6 @@ type records struct {
 	width  int   // columns of the first record
 	line   int64 // line on which the last record began
 	end    int64 // and ended
-	fields []string
 }
 
 // newRecords reads from r; the extension says how columns are separated.

@@ -67,7 +67,7 @@ func TestMalformedText(t *testing.T) {
 		"only a header":       {"x.csv", "key,f0\n", "holds no rows"},
 		"no numbers":          {"x.csv", "key,label\na,1\n", "has no columns of numbers beside key, label"},
 		"open quote":          {"x.csv", "key,f0\n\"a,1\nb,2\n", "line 2: extraneous or missing \" in quoted-field"},
-		"open quote, large":   {"x.csv", "key,f0\n\"a,1\n" + strings.Repeat("b,2\n", 4<<20), "holds a record of more than 8388608 bytes (is a closing quote missing"},
+		"open quote, large":   {"x.csv", "key,f0\n\"a,1\n" + strings.Repeat("b,2\n", 9<<18), "holds a record of more than 8388608 bytes (is a closing quote missing"},
 		"65,537 columns":      {"x.csv", numbers, "holds embeddings of 65537 dimensions, and 65536 is the most"},
 		"NUL":                 {"x.txt", "1 2\n" + strings.Repeat("3 4\n", 200) + "\x00\n", "line 202 is not UTF-8 text"},
 		"label in the middle": {"x.csv", "label,f0\n1,2\ncat,3\n", "line 3: the label \"cat\" is a name, the one on line 2 is an integer (write all labels as integers, or all as names)"},
