@@ -11,9 +11,9 @@ import (
 	"membank/store"
 )
 
-// Index searches one snapshot of a bank. It holds nothing but the snapshot, so
-// it costs nothing to make, is safe for concurrent use, and is done when the
-// snapshot is closed.
+// Index searches one snapshot of a bank. It holds nothing but the snapshot and the
+// basis of its codes, so it costs next to nothing to make, is safe for concurrent
+// use, and is done when the snapshot is closed.
 type Index struct {
 	rows    int64
 	dim     int
@@ -21,9 +21,10 @@ type Index struct {
 	maxNorm float64 // no row has a larger one
 	reader  func() view
 
-	basis *Basis // nil: no codes
-	codes func() codesView
-	small bool // use codes for few rows, too
+	basis  *Basis // nil: no codes
+	codes  func() codesView
+	small  bool  // use codes for few rows, too
+	broken error // what is wrong with the basis; for Search to say
 }
 
 // view lends block i to fn, which may use it until it returns. A view belongs to
@@ -33,13 +34,15 @@ type view func(i int, fn func(*store.Block) error) error
 // New returns an index over all rows of s.
 func New(s *store.Snapshot) *Index {
 	info := s.Info()
-	return &Index{
+	ix := &Index{
 		rows:    info.Rows,
 		dim:     info.Dim,
 		blocks:  s.Blocks(),
 		maxNorm: s.MaxNorm(),
 		reader:  func() view { return s.NewReader().View },
 	}
+	ix.readCodes(s)
+	return ix
 }
 
 // DefaultK is the number of neighbours where Options.K is 0.
@@ -119,6 +122,9 @@ type Stats struct {
 func (ix *Index) Search(ctx context.Context, queries simd.Matrix, o Options) (Result, error) {
 	start := time.Now()
 	norms, err := ix.check(queries, &o)
+	if err == nil && !o.NoCodes {
+		err = ix.broken
+	}
 	if err != nil {
 		return Result{}, err
 	}
