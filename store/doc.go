@@ -85,7 +85,7 @@
 //
 // # A commit
 //
-//	blocks        records in transactions of four blocks, each synced by Badger
+//	blocks        records in transactions of eight blocks, each synced by Badger
 //	sync          db.Sync, whose error Badger's transactions would only log
 //	check         no key twice in the bank
 //	flip          manifest and state in one transaction

@@ -47,9 +47,9 @@ type Attribute struct {
 }
 
 // Writer streams rows into one bank. Nothing is visible before Commit, and any
-// failure leaves the bank as it was. It keeps some 60 MiB, however many rows
-// pass: a block being filled, one being packed, and two transactions of four
-// blocks on their way to the disk. A Writer is for one goroutine.
+// failure leaves the bank as it was. It keeps some 110 MiB, however many rows
+// pass: a block being filled, one being packed, a transaction of eight blocks
+// being gathered and two on their way to the disk. A Writer is for one goroutine.
 type Writer struct {
 	db       *DB
 	bank     string

@@ -254,7 +254,7 @@ func TestWriterMemory(t *testing.T) {
 	}
 	rows := gaussian(4096, 512, 1) // 8 MiB
 	var peak uint64
-	for range 24 { // 192 MiB
+	for range 40 { // 320 MiB
 		if err := w.Append(ctx, Rows{Vectors: rows}); err != nil {
 			t.Fatal(err)
 		}
@@ -265,10 +265,10 @@ func TestWriterMemory(t *testing.T) {
 	if _, err := w.Commit(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if peak > 160<<20 {
+	if peak > 200<<20 {
 		t.Errorf("heap in use up to %d MiB", peak>>20)
 	}
-	t.Logf("heap in use up to %d MiB for 192 MiB of rows", peak>>20)
+	t.Logf("heap in use up to %d MiB for 320 MiB of rows", peak>>20)
 }
 
 // A cancelled write leaves nothing.
