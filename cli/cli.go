@@ -145,6 +145,7 @@ func commands() []*ucli.Command {
 		graphCommand(),
 		exportCommand(),
 		rmCommand(),
+		indexCommand(),
 		compactCommand(),
 		verifyCommand(),
 		doctorCommand(),

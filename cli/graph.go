@@ -31,6 +31,7 @@ func graphCommand() *ucli.Command {
 			&ucli.StringFlag{Name: "metric", Usage: "`METRIC`: cosine, dot, or l2 (squared distances)", Value: "cosine", DefaultText: "cosine"},
 			&ucli.StringFlag{Name: "min-score", Usage: "only rows that score at least `S` (l2: at most)"},
 			&ucli.StringFlag{Name: "data", Usage: "`WHAT` the entries are: score, or distance (cosine: 1 - score; l2: its root)", Value: "score", DefaultText: "score"},
+			noCodesFlag(),
 			outputFlag("write the graph to `FILE`.npz"),
 		},
 		Action: action([]string{"BANK"}, runGraph),
@@ -125,7 +126,7 @@ func spoolGraph(ctx context.Context, s *session, snap *store.Snapshot, o index.O
 	defer progress.close()
 	stats, err := index.New(snap).Graph(ctx, index.GraphOptions{
 		K: o.K, Metric: o.Metric, MinScore: o.MinScore, HasMinScore: o.HasMinScore,
-		Threads: o.Threads, Memory: o.Memory,
+		NoCodes: o.NoCodes, Threads: o.Threads, Memory: o.Memory,
 		Progress: func(done, _ int64) { progress.set(done) },
 	}, func(row int64, hits []index.Hit) error {
 		if err := to.skip(row); err != nil {

@@ -73,9 +73,9 @@ func DescribeCodes(s *store.Snapshot) (CodesInfo, error) {
 func PaysOff(rows int64, dim int) (ok bool, why string) {
 	switch {
 	case rows < buildRows:
-		return false, fmt.Sprintf("a bank of less than %d rows is scanned as fast without", buildRows)
+		return false, fmt.Sprintf("a bank of fewer than %d rows is scanned as fast without", buildRows)
 	case dim < buildDim:
-		return false, fmt.Sprintf("rows of less than %d dimensions are scanned as fast without", buildDim)
+		return false, fmt.Sprintf("rows of fewer than %d dimensions are scanned as fast without", buildDim)
 	}
 	return true, ""
 }
