@@ -46,6 +46,7 @@ func (p *pass) run(ctx context.Context) error {
 		}); err != nil {
 			return err
 		}
+		p.guess()
 	}
 	return p.work(ctx, blocks*cuts, p.progress, func(w *worker, i int) error {
 		block, piece := i/cuts, i%cuts
@@ -362,7 +363,7 @@ func (w *worker) offer(q int, b *store.Block, lane int, panel []float32, hits ui
 		}
 	}
 	grown := cap(top.hits) - before
-	w.floors[q].store(top.Floor())
+	w.floors[q].store(max(top.Floor(), w.guessOf(q)))
 	top.Unlock()
 	if grown > 0 && !w.budget.take(int64(grown)*hitBytes) {
 		return w.budget.exceeded()
