@@ -20,8 +20,7 @@ type Basis struct {
 	rows  simd.Matrix // P [rank][dim], orthonormal within delta, by falling variance
 	delta float64     // ≥ ‖PPᵀ−I‖₂
 	first int         // dims of the first stage, a multiple of simd.CodeGroup
-	dims  int         // of the second; ≥ rank and first, a multiple of dimStep
-	kappa float64     // weight of the quantisation error in the tail: see Encode
+	dims  int         // of the second; ≥ rank and first, a multiple of dimStep, > headDims
 
 	id       uint32     // checksum of the encoded basis: codes name theirs
 	onto     products   // P, and behind it μ

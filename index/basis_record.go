@@ -13,16 +13,16 @@ import (
 //
 //	 0  magic "mbbasis1"
 //	 8  uint32 dim, rank, first, dims
-//	24  float64 delta, kappa
-//	40  float32 mean [dim]
+//	24  float64 delta
+//	32  float32 mean [dim]
 //	 .  float32 rows [rank][dim]
 //
-// 40 + 4·dim·(rank+1) bytes: 397,352 at 384 dims and 256 directions. The store
+// 32 + 4·dim·(rank+1) bytes: 394,784 at 384 dims and 256 directions. The store
 // checks their integrity, as it does that of every record.
 
 const (
 	basisMagic  = "mbbasis1"
-	basisHeader = 40
+	basisHeader = 32
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -34,9 +34,7 @@ func (b *Basis) Encode() []byte {
 	for _, x := range []int{b.dim, b.rows.Rows, b.first, b.dims} {
 		v = binary.LittleEndian.AppendUint32(v, uint32(x))
 	}
-	for _, x := range []float64{b.delta, b.kappa} {
-		v = binary.LittleEndian.AppendUint64(v, math.Float64bits(x))
-	}
+	v = binary.LittleEndian.AppendUint64(v, math.Float64bits(b.delta))
 	for _, x := range b.mean {
 		v = binary.LittleEndian.AppendUint32(v, math.Float32bits(x))
 	}
@@ -58,16 +56,15 @@ func DecodeBasis(v []byte) (*Basis, error) {
 	b := &Basis{dim: int(n[0]), first: int(n[2]), dims: int(n[3])}
 	rank := int(n[1])
 	b.delta = math.Float64frombits(binary.LittleEndian.Uint64(v[24:]))
-	b.kappa = math.Float64frombits(binary.LittleEndian.Uint64(v[32:]))
 	switch {
 	case b.dim == 0 || b.dim > 1<<22 || rank == 0 || rank > b.dim || rank > maxRank,
 		len(v) != basisHeader+4*b.dim*(rank+1),
-		b.dims < rank || b.dims > maxRank || b.dims%dimStep != 0,
+		b.dims < rank || b.dims > maxRank || b.dims <= headDims || b.dims%dimStep != 0,
 		b.first == 0 || b.first > b.dims || b.first%simd.CodeGroup != 0:
 		return nil, fmt.Errorf("%w: a basis of %d directions in %d dimensions, %d and %d dims, in %d bytes",
 			ErrCodes, rank, b.dim, b.first, b.dims, len(v))
-	case !(b.delta >= 0 && b.delta < 0.5) || !(b.kappa > 0 && b.kappa < math.MaxFloat32):
-		return nil, fmt.Errorf("%w: a basis that is off by %v, with kappa %v", ErrCodes, b.delta, b.kappa)
+	case !(b.delta >= 0 && b.delta < 0.5):
+		return nil, fmt.Errorf("%w: a basis that is off by %v", ErrCodes, b.delta)
 	}
 	all := make([]float32, b.dim*(rank+1))
 	for i := range all {

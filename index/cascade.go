@@ -40,10 +40,10 @@ import (
 // (the last is what the plain scan compares with the floor of bound.go, which is
 // the floor here, too). The first stage is evaluated in float32, for a tile of
 // queries at once. Its terms are at most: t·step·⟨d,c⟩ 4WV (the d and c overshoot
-// by less than a half), ā·m WV, the tails themselves. Weights and columns are
-// rounded up where they are bounds, else by u; scale costs u, each of at most five
-// FMAs u of its sum, N 3u: less than 64u·WV, plus 16u times the tails, which the
-// weight of the tails includes. Everything that does not depend on the row is
+// by less than a half), ā·m WV, the errors and tails themselves. Weights and columns are
+// rounded up where they are bounds, else by u; scale costs u, each of at most six
+// FMAs u of its sum, N 3u: less than 64u·WV, plus 16u times errors and tails, which
+// their weights include. Everything that does not depend on the row is
 // called the slack of the query:
 //
 //	slack = (γ+4u)‖q‖ + δ(1+δ)²WV + 64u·W'V          W' the largest W of the tile
@@ -51,11 +51,13 @@ import (
 // # The first stage
 //
 // simd.CodeScan has one set of weights for the 12 queries of a tile, so t, ā and
-// the largest weight of the tails are the tile's, and what belongs to one query
-// moves to its floor: with A = ‖t·d‖ and κ the kappa of the basis,
+// the largest weights of error and tail are the tile's, and what belongs to one query
+// moves to its floor: for cosine, with A = ‖t·d‖,
 //
-//	A·error + tail(w)·tail(v) ≤ max(A/κ, tail(w))·(tail(v) + κ·error)
-//	cosine: t·step·⟨d,c⟩ + ā·m + max(…)·column ≥ floor − ⟨q,μ⟩ − ‖e‖·reach − slack
+//	t·step·⟨d,c⟩ + ā·m + A·error + tail(w)·tail(v) ≥ floor − ⟨q,μ⟩ − ‖e‖·reach − slack
+//
+// The second stage has (3) twice, for the head and the rest of the coordinates, each
+// with steps of its own, and all numbers of the one query, in float64.
 //
 // For dot and L2 the row's N multiplies all of it, ⟨q,μ⟩ too. So there the tile has
 // the largest ⟨q,μ⟩ + ‖e‖·reach + slack of its queries as the weight of a column N,
@@ -66,7 +68,8 @@ type cascade struct {
 	metric Metric
 	tiles  []sieve
 	next   []nextQuery
-	codes  []int8 // of the second stage, [query][dims]
+	head   []int8 // of the second stage, [query][headDims]
+	rest   []int8 // [query][dims-headDims]
 }
 
 // sieve is a tile of queries as the first stage takes it.
@@ -77,18 +80,25 @@ type sieve struct {
 	fixed, off [simd.TileQueries]float64
 	step       float32 // t
 	mean       float32 // ā
-	tails      float32
+	norm       float32 // the largest ‖t·d‖
+	tail       float32
 }
 
 // nextQuery is a query as the second stage takes it.
 type nextQuery struct {
+	head, rest part
+	fixed      float64 // ⟨q,μ⟩ + slack
+	tail       float64
+	mean       float64 // ā
+}
+
+// part is the head or the rest of a quantised query.
+type part struct {
 	start int32   // see simd.CodeDots
 	step  float64 // t
-	fixed float64 // ⟨q,μ⟩ + slack
-	off   float64 // ‖e‖
 	norm  float64 // ‖t·d‖
-	tail  float64
-	mean  float64 // ā
+	off   float64 // ‖e‖
+	kept  float64 // ‖z‖, at least
 }
 
 // Scores of queries in this range, and rows that a bank can hold, neither overflow
@@ -106,7 +116,8 @@ func newCascade(b *Basis, m Metric, queries simd.Matrix, p *pass) *cascade {
 	c := &cascade{Basis: b, metric: m,
 		tiles: make([]sieve, p.tileCount()),
 		next:  make([]nextQuery, queries.Rows),
-		codes: make([]int8, queries.Rows*b.dims),
+		head:  make([]int8, queries.Rows*headDims),
+		rest:  make([]int8, queries.Rows*(b.dims-headDims)),
 	}
 	coordinates := b.onto.all(queries, p.o.Threads)
 	mean := widened(b.mean)
@@ -182,39 +193,37 @@ func (s *sifter) tile(t int, q, coordinates simd.Matrix, number int) {
 	if v.step < 1e-30 {
 		v.step = 1e-30 // all coordinates are as good as zero
 	}
-	tails := 0.0
+	var norm, tail float64
 	for i := range q.Rows {
-		z := s.z[i*rank:][:cut]
-		norm, off, kept := quantise(s.d[i*s.first:][:s.first], z, float64(v.step), codeMax)
-		err := rounding[i] * math.Sqrt(float64(cut))
-		v.off[i] = (off + err) * (1 + float)
+		p := quantise(s.d[i*s.first:][:s.first], s.z[i*rank:][:cut], float64(v.step), codeMax, rounding[i])
+		v.off[i] = p.off
 		v.fixed[i] = onMean[i] + slack[i]
-		tails = max(tails, norm*(1+float)/s.kappa, s.tail(sq[i], kept*(1-float)-err))
+		norm, tail = max(norm, p.norm), max(tail, s.tail(sq[i], p.kept))
 	}
-	v.tails = roundUp(tails * (1 + 16*unit))
+	v.norm, v.tail = roundUp(norm*(1+16*unit)), roundUp(tail*(1+16*unit))
 	simd.PackCodeQueries(&v.CodeTile, s.d[:q.Rows*s.first], s.first)
 
 	for i := range q.Rows {
 		z, n := s.z[i*rank:][:rank], &s.next[number+i]
-		n.step = 1e-30
-		for _, x := range z {
-			n.step = max(n.step, math.Abs(x)/codeMax)
-		}
-		d := s.codes[(number+i)*s.dims:][:s.dims]
-		norm, off, kept := quantise(d, z, n.step, codeMax)
-		err := rounding[i] * math.Sqrt(float64(rank))
-		n.start = simd.CodeStart(d)
+		at, rest := min(headDims, rank), s.dims-headDims
+		n.head = quantise(s.head[(number+i)*headDims:][:headDims], z[:at], 0, codeMax, rounding[i])
+		n.rest = quantise(s.cascade.rest[(number+i)*rest:][:rest], z[at:], 0, codeMax, rounding[i])
 		n.fixed = onMean[i] + slack[i]
-		n.off = (off + err) * (1 + float)
-		n.norm = norm * (1 + float)
-		n.tail = s.tail(sq[i], kept*(1-float)-err)
+		n.tail = s.tail(sq[i], math.Sqrt(n.head.kept*n.head.kept+n.rest.kept*n.rest.kept)*(1-float))
 		n.mean = mean
 	}
 }
 
-// quantise sets d to z in steps, and returns ‖step·d‖, ‖z−step·d‖ and ‖z‖. What is
-// behind z in d becomes 0.
-func quantise(d []int8, z []float64, step, codeMax float64) (norm, off, kept float64) {
+// quantise sets d to z in steps, or if that is 0 in the best ones, and what is
+// behind z to 0. Each z has an error of rounding at most.
+func quantise(d []int8, z []float64, step, codeMax, rounding float64) part {
+	if step == 0 {
+		step = 1e-30
+		for _, x := range z {
+			step = max(step, math.Abs(x)/codeMax)
+		}
+	}
+	var norm, off, kept float64
 	for j, x := range z {
 		c := math.RoundToEven(min(max(x/step, -codeMax), codeMax))
 		d[j] = int8(c)
@@ -224,7 +233,14 @@ func quantise(d []int8, z []float64, step, codeMax float64) (norm, off, kept flo
 		kept += x * x
 	}
 	clear(d[len(z):])
-	return step * math.Sqrt(norm), math.Sqrt(off), math.Sqrt(kept)
+	err := rounding * math.Sqrt(float64(len(z)))
+	return part{
+		start: simd.CodeStart(d),
+		step:  step,
+		norm:  step * math.Sqrt(norm) * (1 + float),
+		off:   (math.Sqrt(off) + err) * (1 + float),
+		kept:  max(0, math.Sqrt(kept)*(1-float)-err),
+	}
 }
 
 // terms is the number of columns that the first stage has for a metric.
@@ -240,7 +256,7 @@ func (m Metric) terms() int {
 
 // weights fills in what CodeScan multiplies the columns with, for a block.
 func (v *sieve) weights(to []float32, m Metric, reach float64, queries int) []float32 {
-	to = append(to[:0], v.step, v.mean, v.tails)
+	to = append(to[:0], v.step, v.mean, v.norm, v.tail)
 	if m == Cosine {
 		return to
 	}
@@ -278,12 +294,12 @@ func (c *codes) columnsOf(to []float32, m Metric, panel, panels int) []float32 {
 		out := to[p*m.terms()*n:][:m.terms()*n]
 		for i := range min(n, c.rows-(panel+p)*n) {
 			norm := norms[i]
-			out[i] = from[i] * norm
-			out[n+i] = from[n+i] * norm
-			out[2*n+i] = from[2*n+i] * norm
-			out[3*n+i] = norm
+			for k := range firstColumns {
+				out[k*n+i] = from[k*n+i] * norm
+			}
+			out[firstColumns*n+i] = norm
 			if m == L2 {
-				out[4*n+i] = halfSquare(norm)
+				out[(firstColumns+1)*n+i] = halfSquare(norm)
 			}
 		}
 		for i := max(0, c.rows-(panel+p)*n); i < n; i++ {
@@ -307,11 +323,12 @@ func halfSquare(norm float32) float32 {
 
 // reaches says whether a row of the block can have a score of floor or more, by
 // the bound of the second stage.
-func (n *nextQuery) reaches(c *codes, m Metric, lane int, product int32, floor float64) bool {
+func (n *nextQuery) reaches(c *codes, m Metric, lane int, head, rest int32, floor float64) bool {
 	col := (*[nextColumns]float32)(c.next[lane*nextColumns:])
-	bound := n.fixed + n.off*c.reach + n.mean*float64(col[1]) +
-		n.step*float64(col[0])*float64(product) +
-		n.norm*float64(col[2]) + n.tail*float64(col[3])
+	bound := n.fixed + n.head.off*c.reach[partHead] + n.rest.off*c.reach[partRest] +
+		n.head.step*float64(col[0])*float64(head) + n.head.norm*float64(col[1]) +
+		n.rest.step*float64(col[2])*float64(rest) + n.rest.norm*float64(col[3]) +
+		n.mean*float64(col[4]) + n.tail*float64(col[5])
 	switch m {
 	case Dot:
 		bound = bound*float64(c.norms[lane]) + tiny

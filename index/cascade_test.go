@@ -185,7 +185,6 @@ func TestCodesDoNotChangeAnswers(t *testing.T) {
 	}
 }
 
-
 // failer is a test, or a rapid test.
 type failer interface {
 	Helper()

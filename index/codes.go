@@ -10,31 +10,31 @@ import (
 )
 
 // The codes of a block, all little endian. L is the number of lanes, rows rounded
-// up to panels; p₁ and p₂ are the dims of the stages.
+// up to panels; p₁ and p₂ are the dims of the stages, h = 16.
 //
 //	 0  magic "mbcodes1"
 //	 8  uint32 id of the basis, rows, p₁, p₂
-//	24  float32 reach, maxNorm, 0, 0
-//	40  columns of the first stage   float32 [L/32][3][32]: step, m, tail
+//	24  float32 reach[3], maxNorm
+//	40  columns of the first stage   float32 [L/32][4][32]: step, m, error, tail
 //	 .  codes of the first stage     uint8 [L/32][p₁/4][32][4]
-//	 .  columns of the second stage  float32 [L][4]: step, m, error, tail
+//	 .  columns of the second stage  float32 [L][6]: step, error of the head,
+//	                                 step, error of the rest, m, tail
 //	 .  norms                        float32 [L]
-//	 .  codes of the second stage    uint8 [L][p₂]
+//	 .  codes of the second stage    uint8 [L][h], uint8 [L][p₂−h]
 //
-// That is 32 + p₁ + p₂ bytes a row. For a row x let N = max(‖x‖, 1e-12), u = x/N,
-// v = u−μ and y = Pv (only the first p₁ or p₂ coordinates of it, by stage). Then
+// That is 44 + p₁ + p₂ bytes a row. For a row x let N = max(‖x‖, 1e-12), u = x/N,
+// v = u−μ and y = Pv, of which a part is the first p₁ coordinates, the first h (the
+// head, where most of the variance is) or those from h to p₂ (the rest). Then
 //
 //	codes  c+128, |c| ≤ 127, and y ≈ step·c
 //	m      ≥ ⟨μ,v⟩
-//	error  ≥ ‖y − step·c‖
-//	tail   ≥ √(‖v‖² − (1−δ)‖y‖²), what the directions do not hold
-//	       in the first stage this and kappa·error in one number, as the two have
-//	       nearly the same ratio in all queries
-//	reach  ≥ ‖y‖ of every row of the block
+//	error  ≥ ‖y − step·c‖ of the part
+//	tail   ≥ √(‖v‖² − (1−δ)‖y‖²), what the stage's directions do not hold
+//	reach  ≥ ‖y‖ of the part (first stage, head, rest), for all rows of the block
 //	norm   N, off by less than 2⁻²²
 //
 // with y exact, though it is computed in float32: the bounds contain all rounding.
-// A coordinate errs as a score does (see bound.go): its chain by γ‖P_j‖ = γ√(1+δ),
+// A coordinate errs as a score does (see bound.go): its chain by γ‖P_j‖ ≤ γ(1+δ),
 // and scale, offset and their sums by a few units u = 2⁻²⁴ of at most 1+‖μ‖, where
 // it suffices to count eight. The norm of p such errors is √p times that.
 //
@@ -43,20 +43,30 @@ import (
 const (
 	codesMagic   = "mbcodes1"
 	codesHeader  = 40
-	firstColumns = 3
-	nextColumns  = 4
+	firstColumns = 4
+	nextColumns  = 6
+	headDims     = dimStep
 )
 
 // codes is the decoded record: views of its bytes.
 type codes struct {
 	rows, lanes, first, dims int
-	reach, maxNorm           float64
+	reach                    [3]float64
+	maxNorm                  float64
 	columns                  []float32 // [lanes/32][firstColumns][32]
 	panels                   []uint8   // [lanes/32][first/4][32][4]
 	next                     []float32 // [lanes][nextColumns]
 	norms                    []float32 // [lanes]
-	byRow                    []uint8   // [lanes][dims]
+	head                     []uint8   // [lanes][headDims]
+	rest                     []uint8   // [lanes][dims-headDims]
 }
+
+// Parts of the coordinates, as reach has them.
+const (
+	partFirst = iota
+	partHead
+	partRest
+)
 
 // codesBytes is the size of the record of so many rows.
 func (b *Basis) codesBytes(rows int) int {
@@ -66,8 +76,10 @@ func (b *Basis) codesBytes(rows int) int {
 // split cuts a record of the right length.
 func (b *Basis) split(v []byte, rows int) codes {
 	c := codes{rows: rows, lanes: simd.Panels(rows) * simd.PanelRows, first: b.first, dims: b.dims}
-	c.reach = float64(math.Float32frombits(binary.LittleEndian.Uint32(v[24:])))
-	c.maxNorm = float64(math.Float32frombits(binary.LittleEndian.Uint32(v[28:])))
+	for i := range c.reach {
+		c.reach[i] = float64(math.Float32frombits(binary.LittleEndian.Uint32(v[24+4*i:])))
+	}
+	c.maxNorm = float64(math.Float32frombits(binary.LittleEndian.Uint32(v[36:])))
 	rest := v[codesHeader:]
 	take := func(n int) []byte {
 		part := rest[:n:n]
@@ -78,7 +90,8 @@ func (b *Basis) split(v []byte, rows int) codes {
 	c.panels = take(c.first * c.lanes)
 	c.next = simd.Floats(take(4 * nextColumns * c.lanes))
 	c.norms = simd.Floats(take(4 * c.lanes))
-	c.byRow = take(c.dims * c.lanes)
+	c.head = take(headDims * c.lanes)
+	c.rest = take((c.dims - headDims) * c.lanes)
 	return c
 }
 
@@ -96,7 +109,7 @@ func (b *Basis) decodeCodes(v []byte) (codes, error) {
 		return codes{}, fmt.Errorf("%w: %d rows in %d bytes", ErrCodes, rows, len(v))
 	}
 	c := b.split(v, int(rows))
-	if !(c.reach >= 0 && c.reach < 8) || !(c.maxNorm >= 0 && c.maxNorm <= math.MaxFloat32) {
+	if !(min(c.reach[0], c.reach[1], c.reach[2]) >= 0 && max(c.reach[0], c.reach[1], c.reach[2]) < 8) || !(c.maxNorm >= 0 && c.maxNorm <= math.MaxFloat32) {
 		return codes{}, fmt.Errorf("%w: reach %v, norm %v", ErrCodes, c.reach, c.maxNorm)
 	}
 	return c, nil
@@ -118,8 +131,10 @@ func (b *Basis) EncodeBlock(k *store.Block) ([]byte, error) {
 	for lane := 0; lane < c.lanes; lane += simd.PanelRows {
 		e.panel(&c, k, lane)
 	}
-	binary.LittleEndian.PutUint32(v[24:], math.Float32bits(roundUp(e.reach)))
-	binary.LittleEndian.PutUint32(v[28:], math.Float32bits(roundUp(k.MaxNorm)))
+	for i, x := range e.reach {
+		binary.LittleEndian.PutUint32(v[24+4*i:], math.Float32bits(roundUp(x)))
+	}
+	binary.LittleEndian.PutUint32(v[36:], math.Float32bits(roundUp(k.MaxNorm)))
 	return v, nil
 }
 
@@ -131,7 +146,7 @@ type encoder struct {
 	y                   []float32 // [32][rank+1]
 	first               []uint8   // [32][p₁]
 	scratch             simd.TileScores
-	reach               float64
+	reach               [3]float64
 }
 
 func newEncoder(b *Basis) *encoder {
@@ -180,60 +195,60 @@ func (e *encoder) panel(c *codes, k *store.Block, lane int) {
 		for j, o := range e.rounded {
 			y[j] -= o
 		}
-		row := c.byRow[(lane+i)*c.dims:][:c.dims]
-		var step, inverse float32
-		if most := simd.MaxAbs(y); most > 1e-20 {
-			step, inverse = most/127, 127/most
-		}
-		simd.QuantizeRow(row[:rank], y, inverse)
-		for j := rank; j < c.dims; j++ {
-			row[j] = 128
-		}
-		copy(e.first[i*c.first:], row[:c.first])
-
-		cut := min(c.first, rank)
-		kept1, error1 := keptOf(y[:cut], row, step)
-		kept2, error2 := keptOf(y[cut:], row[cut:], step)
-		kept2, error2 = kept2+kept1, error2+error1
-		slack1 := e.coordinate * math.Sqrt(float64(cut))
-		slack2 := e.coordinate * math.Sqrt(float64(rank))
 		sq := squaredUnit(k, lane+i) - 2*float64(product) + e.meanSq[1] + 2*e.product
 		m := roundUp(float64(product) - e.meanSq[0] + e.product)
-		norm1, norm2 := math.Sqrt(kept1), math.Sqrt(kept2)
-		error := math.Sqrt(error1)*(1+float) + slack1
 
-		columns[i], columns[n+i] = step, m
-		columns[2*n+i] = roundUp(e.tail(sq, norm1*(1-float)-slack1) + e.kappa*error)
-		next := c.next[(lane+i)*nextColumns:][:nextColumns]
-		next[0], next[1] = step, m
-		next[2] = roundUp(math.Sqrt(error2)*(1+float) + slack2)
-		next[3] = roundUp(e.tail(sq, norm2*(1-float)-slack2))
-		e.reach = max(e.reach, norm2*(1+float)+slack2)
+		first := e.encode(e.first[i*c.first:][:c.first], y[:min(c.first, rank)], partFirst)
+		columns[i], columns[n+i], columns[2*n+i] = first.step, m, first.error
+		columns[3*n+i] = roundUp(e.tail(sq, first.kept))
+
+		head := e.encode(c.head[(lane+i)*headDims:][:headDims], y[:min(headDims, rank)], partHead)
+		rest := e.encode(c.rest[(lane+i)*(c.dims-headDims):][:c.dims-headDims], y[min(headDims, rank):], partRest)
+		copy(c.next[(lane+i)*nextColumns:], []float32{head.step, head.error, rest.step, rest.error, m,
+			roundUp(e.tail(sq, math.Sqrt(head.kept*head.kept+rest.kept*rest.kept)*(1-float)))})
 		c.norms[lane+i] = 1 / k.Scale[lane+i]
 	}
 	for i := rows; i < n; i++ {
 		none := float32(math.Inf(-1))
-		columns[i], columns[n+i], columns[2*n+i] = 0, none, 0
-		copy(c.next[(lane+i)*nextColumns:], []float32{0, none, 0, 0})
-		row := c.byRow[(lane+i)*c.dims:][:c.dims]
-		for j := range row {
-			row[j] = 128
+		for k := range firstColumns {
+			columns[k*n+i] = 0
 		}
+		columns[n+i] = none
+		copy(c.next[(lane+i)*nextColumns:], []float32{0, 0, 0, 0, none, 0})
 	}
 	simd.PackCodes(c.panels[lane*c.first:][:n*c.first], e.first[:rows*c.first], c.first)
 }
 
-// keptOf returns ‖y‖² and ‖y − step·c‖².
-func keptOf(y []float32, row []uint8, step float32) (kept, off float64) {
-	row = row[:len(y)]
-	s := float64(step)
+// encoded says how a part of a row was encoded: its step, the norm of what the
+// codes miss, at most, and of the part itself, at least.
+type encoded struct {
+	step, error float32
+	kept        float64
+}
+
+// encode encodes a part of a row's coordinates, as computed.
+func (e *encoder) encode(codes []uint8, y []float32, part int) (p encoded) {
+	var inverse float32
+	if most := simd.MaxAbs(y); most > 1e-20 {
+		p.step, inverse = most/127, 127/most
+	}
+	simd.QuantizeRow(codes[:len(y)], y, inverse)
+	for j := len(y); j < len(codes); j++ {
+		codes[j] = 128
+	}
+	var kept, off float64
+	step := float64(p.step)
 	for j, v := range y {
 		x := float64(v)
-		d := x - s*float64(int(row[j])-128)
+		d := x - step*float64(int(codes[j])-128)
 		kept += x * x
 		off += d * d
 	}
-	return kept, off
+	slack := e.coordinate * math.Sqrt(float64(len(y)))
+	p.error = roundUp(math.Sqrt(off)*(1+float) + slack)
+	p.kept = max(0, math.Sqrt(kept)*(1-float)-slack)
+	e.reach[part] = max(e.reach[part], math.Sqrt(kept)*(1+float)+slack)
+	return p
 }
 
 // squaredUnit returns ‖u‖² of a lane, rounded up: 1 but for vectors near zero.

@@ -106,6 +106,7 @@ type Stats struct {
 	Coded     int64 // pairs compared by the first stage of codes
 	Second    int64 // of these, pairs that came to the second
 	Exact     int64 // of these, pairs that were scored exactly
+	Repeated  int64 // queries that took a second pass, as their first floor was guessed too high
 	Fallbacks int64 // runs of panels that tiles of queries scanned without codes
 }
 
@@ -137,25 +138,35 @@ func (ix *Index) Search(ctx context.Context, queries simd.Matrix, o Options) (Re
 	each := ix.passQueries(o)
 	for first := 0; first < queries.Rows; first += each {
 		last := min(first+each, queries.Rows)
-		p := newPass(ix, o, budget, queries.Slice(first, last), norms[first:last])
-		if o.ExcludeRow != nil {
-			p.exclude = o.ExcludeRow[first:last]
-		}
-		if o.Progress != nil {
-			p.progress = func(done float64) {
-				o.Progress(int64(float64(ix.rows)*(float64(first)+done*float64(last-first))), ix.rows*int64(queries.Rows))
+		ask := func(part simd.Matrix, norms []float64, exclude []int64, cautious bool) (*pass, [][]Hit, error) {
+			p := newPass(ix, o, budget, part, norms)
+			p.exclude, p.cautious = exclude, cautious
+			if o.Progress != nil && !cautious {
+				p.progress = func(done float64) {
+					o.Progress(int64(float64(ix.rows)*(float64(first)+done*float64(last-first))), ix.rows*int64(queries.Rows))
+				}
 			}
+			if err := p.run(ctx); err != nil {
+				return nil, nil, err
+			}
+			hits, err := p.answers()
+			r.Stats.add(p.stats)
+			r.Stats.Passes++
+			return p, hits, err
 		}
-		if err := p.run(ctx); err != nil {
-			return Result{}, err
+		var exclude []int64
+		if o.ExcludeRow != nil {
+			exclude = o.ExcludeRow[first:last]
 		}
-		hits, err := p.answers()
+		p, hits, err := ask(queries.Slice(first, last), norms[first:last], exclude, false)
+		if err == nil && len(p.again) > 0 {
+			err = p.repeat(hits, ask)
+			r.Stats.Repeated += int64(len(p.again))
+		}
 		if err != nil {
 			return Result{}, err
 		}
 		r.Hits = append(r.Hits, hits...)
-		r.Stats.add(p.stats)
-		r.Stats.Passes++
 	}
 	if order != nil {
 		hits := r.Hits
@@ -230,4 +241,5 @@ func (s *Stats) add(t Stats) {
 	s.Second += t.Second
 	s.Exact += t.Exact
 	s.Fallbacks += t.Fallbacks
+	s.Repeated += t.Repeated
 }

@@ -206,7 +206,8 @@ const (
 func (b *Basis) choose(x simd.Matrix, bankRows int64, threads int) {
 	rank := b.rows.Rows
 	all := (rank + dimStep - 1) / dimStep * dimStep
-	b.first, b.dims, b.kappa = min(all, 32), all, 1
+	all = max(all, headDims+dimStep)
+	b.first, b.dims = min(all, 32), all
 	queries := min(heldOut, x.Rows/4)
 	bank := min(x.Rows-queries, chosenFrom)
 	if queries > 0 {
@@ -219,7 +220,7 @@ func (b *Basis) choose(x simd.Matrix, bankRows int64, threads int) {
 }
 
 // cut counts, for every prefix, the pairs whose bound reaches the floor, and sets
-// first, dims and kappa.
+// first and dims.
 func (b *Basis) cut(x simd.Matrix, queries, bank int, bankRows int64, threads int) {
 	const step = dimStep / 2
 	// Queries are spread over the sample, which is in the order of the bank.
@@ -254,14 +255,13 @@ func (b *Basis) cut(x simd.Matrix, queries, bank int, bankRows int64, threads in
 	askedNorm, galleryNorm := norms(asked), norms(gallery)
 
 	prefixes := (b.rows.Rows + step - 1) / step
-	passed := make([]int64, prefixes)
-	ratios := make([]float64, queries) // of kept to tail norms at 32 dims
+	passed, passedNext := make([]int64, prefixes), make([]int64, prefixes)
 	var mu sync.Mutex
 	nth := max(2, int(20*int64(gallery.Rows)/max(bankRows, 1)))
 	nth = min(nth, gallery.Rows)
 	parallel(threads, queries, func() func(int) {
 		scores := make([]float32, gallery.Rows)
-		count := make([]int64, prefixes)
+		count, countNext := make([]int64, prefixes), make([]int64, prefixes)
 		return func(q int) {
 			for i := range scores {
 				scores[i] = exact.Row(i)[q] + m.Data[i]
@@ -270,38 +270,44 @@ func (b *Basis) cut(x simd.Matrix, queries, bank int, bankRows int64, threads in
 			slices.SortFunc(order, func(a, b float32) int { return cmp.Compare(b, a) })
 			floor := float64(order[nth-1])
 			clear(count)
+			clear(countNext)
 			zq := z.Row(q)
-			most := simd.MaxAbs(zq)
+			head := min(headDims, len(zq))
+			zStep, zRest := float64(simd.MaxAbs(zq[:head]))/127, float64(simd.MaxAbs(zq[head:]))/127
 			for i := range scores {
 				yi := y.Row(i)
-				rowStep, queryStep := float64(simd.MaxAbs(yi))/127, float64(most)/127
-				var sum, zz, yy float64
+				yStep, yRest := float64(simd.MaxAbs(yi[:head]))/127, float64(simd.MaxAbs(yi[head:]))/127
+				var sum, zz, yy, zHead, yHead float64
 				for p := range prefixes {
 					for d := p * step; d < min((p+1)*step, len(zq)); d++ {
 						a, c := float64(zq[d]), float64(yi[d])
 						sum, zz, yy = sum+a*c, zz+a*a, yy+c*c
 					}
 					tail := math.Sqrt(max(0, askedNorm[q]*askedNorm[q]-zz) * max(0, galleryNorm[i]*galleryNorm[i]-yy))
-					noise := math.Sqrt(float64((p+1)*step)/12) * (rowStep*math.Sqrt(zz) + queryStep*math.Sqrt(yy))
-					if sum+tail+noise+float64(m.Data[i]) >= floor {
+					if (p+1)*step <= headDims {
+						zHead, yHead = zz, yy
+					}
+					noise := func(dims int, a, b, c, d float64) float64 {
+						return math.Sqrt(float64(dims)/12) * (a*math.Sqrt(b) + c*math.Sqrt(d))
+					}
+					bound := sum + tail + float64(m.Data[i])
+					if bound+noise((p+1)*step, yStep, zz, zStep, yy) >= floor {
 						count[p]++
+					}
+					if bound+noise(headDims, yStep, zHead, zStep, yHead)+
+						noise(max(0, (p+1)*step-headDims), yRest, zz-zHead, zRest, yy-yHead) >= floor {
+						countNext[p]++
 					}
 				}
 			}
-			var zz float64
-			for _, a := range zq[:min(32, len(zq))] {
-				zz += float64(a) * float64(a)
-			}
-			ratios[q] = math.Sqrt(zz / max(askedNorm[q]*askedNorm[q]-zz, zz*1e-8, 1e-30))
 			mu.Lock()
 			for p, c := range count {
 				passed[p] += c
+				passedNext[p] += countNext[p]
 			}
 			mu.Unlock()
 		}
 	})
-	slices.Sort(ratios)
-	b.kappa = float64(float32(min(max(ratios[queries/2], 0x1p-4), 0x1p14)))
 	best := math.Inf(1)
 	pairs := float64(queries) * float64(gallery.Rows)
 	for p := range prefixes {
@@ -310,10 +316,10 @@ func (b *Basis) cut(x simd.Matrix, queries, bank int, bankRows int64, threads in
 			if dims%dimStep != 0 && n != prefixes-1 {
 				continue
 			}
-			dims = (dims + dimStep - 1) / dimStep * dimStep
+			dims = max((dims+dimStep-1)/dimStep*dimStep, headDims+dimStep)
 			cost := costDim*float64(first) + costPair +
 				float64(passed[p])/pairs*(costNext+costByte*float64(dims)) +
-				float64(passed[n])/pairs*costExact*float64(b.dim)
+				float64(passedNext[n])/pairs*costExact*float64(b.dim)
 			if cost < best {
 				best, b.first, b.dims = cost, first, dims
 			}

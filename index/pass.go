@@ -15,6 +15,7 @@ type pass struct {
 	o       Options
 	budget  *budget
 	queries simd.Matrix // as given
+	norms   []float64
 	rows    simd.Matrix // the queries, as the metric prepares them
 	bounds  []int       // first query of each tile, and their number
 	tiles   []float32   // [tile][dim][simd.TileQueries], prepared by the metric
@@ -30,6 +31,9 @@ type pass struct {
 	cascade    *cascade // nil: codes are not used
 	seedStride int      // of each so many blocks the first has
 	seedPanels int      // panels scored before all others, for first floors
+	cautious   bool     // floors are never guessed
+	guesses    []float32
+	again      []int // queries whose guess was too high, once answers were taken
 }
 
 const (
@@ -64,7 +68,7 @@ func (o *Options) room() int {
 }
 
 func newPass(ix *Index, o Options, b *budget, queries simd.Matrix, norms []float64) *pass {
-	p := &pass{ix: ix, o: o, budget: b, queries: queries, bounds: ix.tileBounds(o, queries), tops: make([]TopK, queries.Rows), floors: make([]floor, queries.Rows)}
+	p := &pass{ix: ix, o: o, budget: b, queries: queries, norms: norms, bounds: ix.tileBounds(o, queries), tops: make([]TopK, queries.Rows), floors: make([]floor, queries.Rows)}
 	if o.Metric == L2 {
 		p.bound = newBound(ix.dim, norms)
 	}
@@ -106,6 +110,9 @@ func (p *pass) answers() ([][]Hit, error) {
 	all := make([][]Hit, len(p.tops))
 	for q := range p.tops {
 		best := p.tops[q].Best()
+		if !p.proven(q, best) {
+			p.again = append(p.again, q)
+		}
 		// A buffer that grew by itself may become the answer, unless too
 		// much of it is empty.
 		if p.slab || cap(best)-len(best) > len(best)/2 {

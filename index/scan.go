@@ -49,6 +49,7 @@ func (p *pass) run(ctx context.Context) error {
 		}); err != nil {
 			return err
 		}
+		p.guess()
 	}
 	return p.work(ctx, blocks*cuts, p.progress, func(w *worker, i int) error {
 		block, piece := i/cuts, i%cuts
@@ -391,7 +392,7 @@ func (w *worker) offer(slot, q int) error {
 		top.Offer(h.Row, h.Score)
 	}
 	grown := cap(top.hits) - before
-	if f := top.Floor(); f != w.floors[q].load() {
+	if f := max(top.Floor(), w.guessOf(q)); f != w.floors[q].load() {
 		w.floors[q].store(f)
 	}
 	top.Unlock()

@@ -33,7 +33,8 @@ type sift struct {
 	columns   []float32
 	weights   []float32
 	lanes     []int32
-	products  []int32
+	head      []int32 // products
+	rest      []int32
 	survivors []survivor
 	flooded   []flood
 	skip      []int // of each tile: runs still to skip
@@ -55,14 +56,15 @@ type flood struct{ from, to, tile int }
 func (p *pass) newSift() *sift {
 	n := simd.CodeRun * simd.PanelRows
 	return &sift{
-		codes:    p.ix.codes(),
-		columns:  make([]float32, p.o.Metric.terms()*n),
-		lanes:    make([]int32, 0, n),
-		products: make([]int32, n),
-		skip:     make([]int, p.tileCount()),
-		heat:     make([]int, p.tileCount()),
-		group:    simd.NewMatrix(simd.TileQueries, p.ix.dim),
-		packed:   make([]float32, simd.TileQueries*p.ix.dim),
+		codes:   p.ix.codes(),
+		columns: make([]float32, p.o.Metric.terms()*n),
+		lanes:   make([]int32, 0, n),
+		head:    make([]int32, n),
+		rest:    make([]int32, n),
+		skip:    make([]int, p.tileCount()),
+		heat:    make([]int, p.tileCount()),
+		group:   simd.NewMatrix(simd.TileQueries, p.ix.dim),
+		packed:  make([]float32, simd.TileQueries*p.ix.dim),
 	}
 }
 
@@ -147,13 +149,13 @@ func (w *worker) siftTile(t, panel, panels int, codes []uint8, columns []float32
 	s, v := w.sift, &w.cascade.tiles[t]
 	first, last := w.tileRange(t)
 	s.tile = v.CodeTile
-	s.weights = v.weights(s.weights, w.o.Metric, s.c.reach, last-first)
+	s.weights = v.weights(s.weights, w.o.Metric, s.c.reach[partFirst], last-first)
 	s.tile.Weights = s.weights
 	var floors [simd.TileQueries]float32
 	for i := range floors {
 		floors[i] = float32(math.NaN()) // no bound reaches that of an absent query
 		if first+i < last {
-			floors[i] = v.floor(i, w.floor(first+i, s.c.maxNorm), w.o.Metric, s.c.reach)
+			floors[i] = v.floor(i, w.floor(first+i, s.c.maxNorm), w.o.Metric, s.c.reach[partFirst])
 		}
 	}
 	total := simd.CodeScan(&s.hits, codes, columns, &s.tile, &floors)
@@ -167,7 +169,7 @@ func (w *worker) siftTile(t, panel, panels int, codes []uint8, columns []float32
 	}
 	w.stats.Second += int64(total)
 	before := len(s.survivors)
-	dims := s.c.dims
+	dims := s.c.dims - headDims
 	for i := range last - first {
 		q := first + i
 		lanes := s.lanes[:0]
@@ -181,16 +183,17 @@ func (w *worker) siftTile(t, panel, panels int, codes []uint8, columns []float32
 			continue
 		}
 		n := &w.cascade.next[q]
-		products := s.products[:len(lanes)]
-		simd.CodeDots(products, s.c.byRow, lanes, w.cascade.codes[q*dims:][:dims], n.start)
+		head, rest := s.head[:len(lanes)], s.rest[:len(lanes)]
+		simd.CodeDots(head, s.c.head, lanes, w.cascade.head[q*headDims:][:headDims], n.head.start)
+		simd.CodeDots(rest, s.c.rest, lanes, w.cascade.rest[q*dims:][:dims], n.rest.start)
 		floor := float64(w.floor(q, s.c.maxNorm))
 		for j, lane := range lanes {
-			if n.reaches(&s.c, w.o.Metric, int(lane), products[j], floor) {
+			if n.reaches(&s.c, w.o.Metric, int(lane), head[j], rest[j], floor) {
 				s.survivors = append(s.survivors, survivor{int32(q), lane})
 			}
 		}
 	}
-	if found := len(s.survivors) - before; found > 2*panels && found > simd.PanelRows {
+	if found := len(s.survivors) - before; found > 4*panels && found > simd.PanelRows {
 		s.survivors = s.survivors[:before]
 		return false
 	}
