@@ -20,7 +20,9 @@ type bank struct {
 	snap    *store.Snapshot
 	queries simd.Matrix
 	threads int
-	build   float64
+	build   float64               // seconds until the rows are durable
+	codes   float64               // seconds that a basis and codes took beyond that
+	coded   bool                  // some banks have no use for codes
 	known   map[int][][]index.Hit // for each k the answers of the plainest path to the whole batch
 }
 
@@ -66,8 +68,31 @@ func newBank(ctx context.Context, dir string, t *task, threads int) (b *bank, er
 		return nil, err
 	}
 	b.build = time.Since(begin).Seconds()
+	if err := b.encode(ctx); err != nil {
+		return nil, err
+	}
+	b.codes = time.Since(begin).Seconds() - b.build
 	b.snap, err = b.db.Snapshot("gallery")
 	return b, err
+}
+
+// encode gives the bank codes, unless it is one that they do nothing for.
+func (b *bank) encode(ctx context.Context) error {
+	plain, err := b.db.Snapshot("gallery")
+	if err != nil {
+		return err
+	}
+	defer plain.Close()
+	basis, err := index.LearnBasis(ctx, plain, b.threads)
+	if err != nil || basis == nil {
+		return err
+	}
+	b.coded = true
+	_, err = b.db.WriteCodes(ctx, "gallery", basis.Encode(), func(value []byte, block *store.Block) ([]byte, error) {
+		codes, err := basis.EncodeBlock(block)
+		return append(value, codes...), err
+	}, store.CodesOptions{Threads: b.threads})
+	return err
 }
 
 func (b *bank) close() error {
@@ -81,16 +106,19 @@ func (b *bank) close() error {
 // in every bit.
 type path struct {
 	*bank
-	name      string // of the index, in the table
+	name      string  // of the index, in the table
+	build     float64 // seconds
 	options   index.Options
 	different int // queries whose ids or scores were not the known ones
 }
 
 // paths are the ways to search a bank, the plainest first.
 func (b *bank) paths() []*path {
-	return []*path{
-		{bank: b, name: "exact, fp32"},
+	all := []*path{{bank: b, name: "exact, fp32", build: b.build, options: index.Options{NoCodes: true}}}
+	if b.coded {
+		all = append(all, &path{bank: b, name: "exact, codes", build: b.build + b.codes})
 	}
+	return all
 }
 
 // establish computes the answers with which those of every path, batch and single
@@ -99,7 +127,7 @@ func (b *bank) establish(ctx context.Context, k int) error {
 	if b.known[k] != nil {
 		return nil
 	}
-	r, err := index.New(b.snap).Search(ctx, b.queries, index.Options{K: k, Metric: index.Cosine, Threads: b.threads})
+	r, err := index.New(b.snap).Search(ctx, b.queries, index.Options{K: k, Metric: index.Cosine, Threads: b.threads, NoCodes: true})
 	b.known[k] = r.Hits
 	return err
 }

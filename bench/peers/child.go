@@ -25,6 +25,7 @@ type launch struct {
 	env      []string // beyond this process's own
 	index    string   // the driver's first argument
 	exact    bool
+	loops    bool        // the library takes one query at a time; its driver loops over a batch
 	tunings  [][]setting // ways to ask, of which the fastest counts; nil: one
 	settings []setting   // widths of search, each a contender of its own; nil: one
 }

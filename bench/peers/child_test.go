@@ -44,7 +44,7 @@ func drive(behaviour string, args []string) {
 	if err != nil {
 		panic(err)
 	}
-	width := 0
+	width, startup := 0, 0
 	search := func(q, k int) []int64 {
 		type hit struct {
 			row   int64
@@ -87,13 +87,23 @@ func drive(behaviour string, args []string) {
 			}
 			binary.Write(f, binary.LittleEndian, ids)
 			f.Close()
-			fmt.Printf("{\"seconds\":%g}\n", float64(n)/1000)
+			seconds := float64(n) / 1000
+			if behaviour == "steep" { // 10 ms a query, or 0.1 s for any batch
+				seconds *= 10
+				if startup > 0 {
+					seconds = 0.1
+				}
+			}
+			fmt.Printf("{\"seconds\":%g}\n", seconds)
 		case "single":
 			calls := slices.Repeat([]string{"0.002"}, number(words[2]))
 			fmt.Printf("{\"calls\":[%s]}\n", strings.Join(calls, ","))
 		case "set":
 			if words[1] == "width" {
 				width = number(words[2])
+			}
+			if words[1] == "startup" {
+				startup = number(words[2])
 			}
 			fmt.Println(`{"seconds":0}`)
 		}
@@ -123,7 +133,7 @@ func TestPeerTakesTurns(t *testing.T) {
 	if len(report.Missing) > 0 {
 		t.Fatal(report.Missing)
 	}
-	if len(s.Indexes) != 3 || s.Indexes[1] != (Index{"stub", "1", "none", "honest", true, 0.5}) {
+	if len(s.Indexes) != 4 || s.Indexes[2] != (Index{"stub", "1", "none", "honest", true, 0.5}) {
 		t.Errorf("indexes %+v", s.Indexes)
 	}
 	recalls := map[string]float64{"honest": 1, "narrow width 2": 0.4, "narrow width 5": 1}
@@ -152,23 +162,39 @@ func TestPeerTakesTurns(t *testing.T) {
 	}
 }
 
-// A query of the stub takes a millisecond, by its own account: with a budget of
-// 20 ms it is asked 20 of 40.
-func TestSlowPeerGetsFewerQueries(t *testing.T) {
+// A query of the stub takes a millisecond, by its own account, so the batch of 40
+// takes 40. With 20 ms a turn and 3 rounds, a peer that takes batches is asked the
+// whole batch once, and one that loops over queries 20 queries each time.
+func TestSlowPeers(t *testing.T) {
 	o := small(t)
-	o.Budget, o.Singles = 20*time.Millisecond, -1
-	s, _ := meet(t, o, stub("honest"))
+	o.Budget, o.Singles, o.Rounds = 20*time.Millisecond, -1, 3
+	looping := stub("looping")
+	looping.loops = true
+	s, _ := meet(t, o, stub("honest"), looping)
+	want := map[string][2]int{"exact, fp32": {3, 40}, "exact, codes": {3, 40}, "honest": {1, 40}, "looping": {3, 20}}
 	for _, r := range s.Results {
-		want := 40
-		if !r.Ours {
-			want = 20
+		if got := [2]int{r.Rounds, r.Queries}; got != want[r.Index] {
+			t.Errorf("%s had %d turns of %d queries, want %v", r.Index, r.Rounds, r.Queries, want[r.Index])
 		}
-		if r.Queries != want {
-			t.Errorf("%s was asked %d queries, want %d", r.Name, r.Queries, want)
-		}
+		delete(want, r.Index)
 	}
-	if len(s.Results) != 2 {
-		t.Errorf("%d results without single queries", len(s.Results))
+	if len(want) > 0 {
+		t.Errorf("no results of %v", want)
+	}
+}
+
+// The rate of a peer need not grow with the batch in a straight line: it is asked the
+// batch that counts, with every tuning, and the fastest is reported.
+func TestWholeBatchDecidesTheTuning(t *testing.T) {
+	o := small(t)
+	o.Budget, o.Singles = time.Millisecond, -1
+	l := stub("steep")
+	l.tunings = [][]setting{{{"startup", 0}}, {{"startup", 1}}}
+	s, _ := meet(t, o, l)
+	for _, r := range s.Results {
+		if !r.Ours && (r.Settings != "startup 1" || r.Queries != o.Queries || r.Best < 350 || r.Best > 450) {
+			t.Errorf("%+v", r)
+		}
 	}
 }
 

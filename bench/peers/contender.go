@@ -20,13 +20,14 @@ type contender struct {
 	about   *Index
 	tunings [][]setting // never empty; a nil one asks nothing
 	width   *setting    // nil: the index has none
+	loops   bool        // a batch is a loop over queries, so a part of it tells the rate
 	ours    *path       // nil for a peer
 	failed  error       // set by the first request that failed; it is left out from then on
 }
 
 // contendersOf are the contenders of one running peer.
 func contendersOf(l launch, e engine, about *Index) []*contender {
-	c := contender{engine: e, about: about, tunings: l.tunings}
+	c := contender{engine: e, about: about, tunings: l.tunings, loops: l.loops}
 	if len(c.tunings) == 0 {
 		c.tunings = [][]setting{nil}
 	}

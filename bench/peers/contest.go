@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"membank/bench/perf"
 )
 
 // Modes of asking.
@@ -19,44 +21,83 @@ type contest struct {
 	k        int
 	queries  int           // of the batch, or calls of a turn
 	budget   time.Duration // of a turn
+	threads  int
 	truth    *truth
 	entries  []*entry
+	peaks    []float64 // the machine's FMA peak in each round, operations a second
 	progress func(done string)
 }
 
-// entry is what a contender does in a contest.
+// entry is what a contender does in a contest with one of its tunings.
 type entry struct {
 	*contender
 	tuning []setting
-	n      int       // queries of a turn
-	rates  []float64 // queries a second, of each round
-	calls  []float64 // seconds of every single call
-	ids    []int64   // of the latest batch
+	n      int           // queries of a turn
+	spent  time.Duration // in turns
+	rates  []float64     // queries a second in each round, 0 where it had no turn
+	calls  []float64     // seconds of every single call
+	ids    []int64       // of the latest batch
 }
 
-// pause lets the threads of one contender stop spinning before the next has its turn.
-const pause = 30 * time.Millisecond
+func (e *entry) best() float64 {
+	if len(e.rates) == 0 {
+		return 0
+	}
+	return slices.Max(e.rates)
+}
 
-// run calibrates all contenders and lets them take turns. Only ctx and our own
-// errors end it: a peer that fails is marked so and left out.
+const (
+	// pause lets the threads of one contender stop spinning before the next starts.
+	pause = 30 * time.Millisecond
+	// peakTime is how long the machine's peak is measured in each round.
+	peakTime = 100 * time.Millisecond
+	// hopeless is the share of a contender's best tuning below which another one
+	// gets no second turn.
+	hopeless = 0.5
+)
+
+// run lets all contenders take turns, with every tuning. Only ctx and our own errors
+// end it: a peer that fails is marked so and left out.
 func (c *contest) run(ctx context.Context, all []*contender, rounds int) error {
-	c.progress("calibrating")
+	c.progress("warming up")
 	for _, one := range all {
-		e := &entry{contender: one}
-		c.entries = append(c.entries, e)
-		if err := c.attempt(ctx, e, func() error { return c.calibrate(ctx, e) }); err != nil {
-			return err
+		for _, tuning := range one.tunings {
+			e := &entry{contender: one, tuning: tuning}
+			c.entries = append(c.entries, e)
+			if err := c.attempt(ctx, e, func() error { return c.warm(ctx, e) }); err != nil {
+				return err
+			}
 		}
 	}
 	for round := range rounds {
 		c.progress(fmt.Sprintf("round %d of %d", round+1, rounds))
+		c.peaks = append(c.peaks, perf.PeakFMA(ctx, c.threads, peakTime))
 		for _, e := range c.entries {
+			e.rates = append(e.rates, 0)
+			if !c.due(e, round, rounds) {
+				continue
+			}
 			if err := c.attempt(ctx, e, func() error { return c.turn(ctx, e, round) }); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// due reports whether a contender has another turn: all have the first one, after
+// that a tuning must not be hopeless, nor the time of all turns be used up.
+func (c *contest) due(e *entry, round, rounds int) bool {
+	if round == 0 {
+		return true
+	}
+	for _, other := range c.entries {
+		if other.contender == e.contender && e.best() < hopeless*other.best() {
+			return false
+		}
+	}
+	turn := time.Duration(float64(e.n) / max(e.best(), 1e-9) * float64(time.Second))
+	return e.ours != nil || e.spent+turn <= time.Duration(rounds)*c.budget
 }
 
 // attempt does something unless the contender has failed, and keeps it if it does.
@@ -74,47 +115,28 @@ func (c *contest) attempt(ctx context.Context, e *entry, do func() error) error 
 	return nil
 }
 
-// calibrate finds the fastest tuning and how many queries fit a turn. It also warms
-// up: memory is touched, libraries start their threads.
-func (c *contest) calibrate(ctx context.Context, e *entry) error {
-	best := 0.0
-	for _, tuning := range e.tunings {
-		if err := e.prepare(ctx, tuning); err != nil {
-			return err
-		}
-		n, rate, err := c.grow(ctx, e)
-		if err != nil {
-			return err
-		}
-		if rate > best {
-			best, e.tuning, e.n = rate, tuning, n
-		}
+// warm asks a few queries, so that memory is touched and threads are started, and
+// decides how many a turn has. A batch is asked whole: its rate is no straight line
+// (that of FAISS grows sixfold from 269 queries to 2,048), so a part of it says
+// nothing about the rest. Only single calls, and peers that know nothing else, are
+// asked as many as fit the budget.
+func (c *contest) warm(ctx context.Context, e *entry) error {
+	if err := e.prepare(ctx, e.tuning); err != nil {
+		return err
 	}
-	return nil
-}
-
-// grow asks more and more queries until a turn's budget is in sight, and returns how
-// many fill it and the last rate.
-func (c *contest) grow(ctx context.Context, e *entry) (n int, rate float64, err error) {
-	n = min(c.queries, 8)
-	if c.mode == Single {
-		n = 1
+	n := min(c.queries, 4)
+	spent, err := c.ask(ctx, e, n, 0)
+	if err != nil {
+		return err
 	}
-	for {
-		spent, err := c.ask(ctx, e, n, 0)
-		if err != nil {
-			return 0, 0, err
-		}
-		rate = float64(n) / max(spent, 1e-9)
-		fit := min(c.queries, max(1, int(rate*c.budget.Seconds())))
-		if e.ours != nil { // every query counts, to compare the paths
-			fit = c.queries
-		}
-		if n >= fit || spent > c.budget.Seconds()/4 {
-			return fit, rate, nil
-		}
-		n = min(fit, 16*n)
+	e.n = c.queries
+	if c.mode == Single || e.loops {
+		spent, err = c.ask(ctx, e, n, 0)
+		fit := float64(n) / max(spent, 1e-9) * c.budget.Seconds()
+		e.n = int(min(float64(c.queries), max(1, fit)))
 	}
+	e.calls = nil // those of a cold index
+	return err
 }
 
 // ask asks n queries and returns the seconds they took.
@@ -136,38 +158,57 @@ func (c *contest) turn(ctx context.Context, e *entry, round int) error {
 	if err := e.prepare(ctx, e.tuning); err != nil {
 		return err
 	}
-	if round == 0 {
-		e.calls = nil // those of calibration
-	}
 	seconds, err := c.ask(ctx, e, e.n, round*e.n)
-	e.rates = append(e.rates, float64(e.n)/max(seconds, 1e-9))
-	return err
+	if err != nil {
+		return err
+	}
+	e.spent += time.Duration(seconds * float64(time.Second))
+	e.rates[round] = float64(e.n) / max(seconds, 1e-9)
+	return nil
 }
 
-// results are the figures of all entries that held out. Ratios refer to the best of
-// our own.
-func (c *contest) results(t *task) ([]Result, error) {
-	var first *entry
+// fastest are the entries of the contenders that held out, one each.
+func (c *contest) fastest() []*entry {
+	var all []*entry
 	for _, e := range c.entries {
-		if e.ours != nil && e.failed == nil && (first == nil || slices.Max(e.rates) > slices.Max(first.rates)) {
+		last := len(all) - 1
+		switch {
+		case e.failed != nil || e.best() == 0:
+		case last >= 0 && all[last].contender == e.contender:
+			if e.best() > all[last].best() {
+				all[last] = e
+			}
+		default:
+			all = append(all, e)
+		}
+	}
+	return all
+}
+
+// results are the figures of each contender's fastest tuning. Ratios refer to the
+// fastest of our own.
+func (c *contest) results(t *task) ([]Result, error) {
+	entries := c.fastest()
+	var first *entry
+	for _, e := range entries {
+		if e.ours != nil && (first == nil || e.best() > first.best()) {
 			first = e
 		}
 	}
 	var all []Result
-	for _, e := range c.entries {
-		if e.failed != nil || len(e.rates) == 0 {
-			continue
-		}
+	for _, e := range entries {
+		taken := slices.DeleteFunc(slices.Clone(e.rates), func(rate float64) bool { return rate == 0 })
 		r := Result{
 			Mode: c.mode, K: c.k, Name: e.about.Name, Index: e.about.Index, Settings: e.settings(e.tuning),
-			Ours: e.ours != nil, Exact: e.about.Exact, Queries: e.n, Rounds: len(e.rates),
-			Best: slices.Max(e.rates), Median: median(e.rates),
-			Ratio: slices.Max(first.rates) / slices.Max(e.rates),
+			Ours: e.ours != nil, Exact: e.about.Exact, Queries: e.n, Rounds: len(taken),
+			Best: e.best(), Median: median(taken), Ratio: first.best() / e.best(),
 		}
 		r.GFLOPS = 2 * r.Best * float64(t.rows) * float64(t.dim) / 1e9
 		var paired []float64
-		for i := range min(len(e.rates), len(first.rates)) {
-			paired = append(paired, first.rates[i]/e.rates[i])
+		for i, rate := range e.rates {
+			if rate > 0 && first.rates[i] > 0 {
+				paired = append(paired, first.rates[i]/rate)
+			}
 		}
 		r.RatioMedian = median(paired)
 		if c.mode == Single {

@@ -12,7 +12,7 @@
 //	  contender      an index with its settings                       contender.go
 //	    child        a peer: a process that answers requests          child.go
 //	    bank         membank itself, in this process                  bank.go
-//	  contest        one mode and k: calibrate, then rounds of turns  contest.go
+//	  contest        one mode and k: rounds of turns                  contest.go
 //	  Report         tables, JSON, plots                              report.go, table.go, plot.go
 //
 // # A peer
@@ -28,13 +28,17 @@
 //
 // # What is compared
 //
-// Every contender is first calibrated: asked few queries, then more, until the time
-// budget of a turn is in sight, with each of its tunings (how FAISS shares threads
-// with its BLAS, how many queries NumPy takes at once). The fastest tuning stays.
-// A slow contender is asked fewer queries; rates are a query's, and the table says
-// how many were asked. Then all take turns, round by round. The best round counts
-// and the median is beside it; ratios of membank to a peer are given both of the
-// best rounds and as the median over rounds, each from turns of the same round.
+// All contenders take turns, round by round, with each of their tunings (how FAISS
+// shares threads with its BLAS, how many queries NumPy takes at once); the fastest
+// tuning is the one reported. A batch is asked whole, for the rate of a part is not
+// the rate of the whole; a slow contender has fewer turns instead, but always one.
+// Only libraries that take one query at a time are asked fewer queries. The table
+// says how many turns of how many queries each had. The best round counts and the
+// median is beside it; ratios of membank to a peer are given both of the best rounds
+// and as the median over rounds, each from turns of the same round. The machine's FMA
+// peak is measured in every round, too: where its median is far below its best, other
+// programs were running, which hurts libraries that wait for all of their threads
+// more than others, and the report says so.
 //
 // Recall is measured on the first queries against a float64 search: the share of
 // answers that are no further below the k-th best than float32 can tell (1e-6).

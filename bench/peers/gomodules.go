@@ -23,7 +23,7 @@ func (f finder) goModules(ctx context.Context, peer string) ([]launch, error) {
 	if err := command(ctx, dir, env, "go", "build", "-o", driver, "."); err != nil {
 		return nil, &absent{"its driver does not build: " + strings.TrimSpace(err.Error()), "needs Go, and once its module proxy"}
 	}
-	l := launch{peer: peer, command: []string{driver}, index: peer, exact: peer == "chromem"}
+	l := launch{peer: peer, command: []string{driver}, index: peer, exact: peer == "chromem", loops: true}
 	if f.Threads > 1 {
 		l.tunings = [][]setting{{{"parallel", 1}}, {{"parallel", f.Threads}}}
 	}

@@ -19,7 +19,7 @@ type Options struct {
 	K       []int         // nil: 20
 	Threads int           // for everyone; 0: GOMAXPROCS
 	Rounds  int           // 0: 5
-	Budget  time.Duration // of a turn, which decides how many queries a slow peer gets; 0: 10 s
+	Budget  time.Duration // of a turn; a slow peer gets fewer turns, or single queries; 0: 10 s
 	Truth   int           // queries whose recall is measured; 0: 64
 	Seed    uint64
 	// Level, if set, is the SIMD level that membank uses. Peers that can choose

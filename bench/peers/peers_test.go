@@ -43,11 +43,14 @@ func TestMembankAloneIsExactOnBothSets(t *testing.T) {
 		if s.Different != 0 || s.Rows != o.Rows || s.Queries != o.Queries {
 			t.Errorf("set %s: %+v", s.Set, s)
 		}
-		if len(s.Results) != 2*len(o.K) {
-			t.Errorf("set %s: %d results for %d contests", s.Set, len(s.Results), 2*len(o.K))
+		if len(s.Results) != 2*2*len(o.K) {
+			t.Errorf("set %s: %d results of two paths in %d contests", s.Set, len(s.Results), 2*len(o.K))
+		}
+		if s.PeakBest <= 0 || s.PeakMedian > s.PeakBest {
+			t.Errorf("set %s: peaks %v, %v", s.Set, s.PeakBest, s.PeakMedian)
 		}
 		for _, r := range s.Results {
-			if !r.Ours || r.Ratio != 1 || r.RatioMedian != 1 || r.Rounds != o.Rounds || r.Best < r.Median || r.Median <= 0 {
+			if !r.Ours || r.Ratio < 1 || r.Rounds != o.Rounds || r.Best < r.Median || r.Median <= 0 {
 				t.Errorf("set %s: %+v", s.Set, r)
 			}
 			if r.Mode == Batch && (*r.Recall != 1 || r.RecallQueries != o.Truth || r.Queries != o.Queries) {

@@ -21,13 +21,17 @@ type Missing struct {
 
 // SetReport is everything about one set of rows.
 type SetReport struct {
-	Set     string   `json:"set"`
-	Note    string   `json:"note"`
-	Rows    int64    `json:"rows"`
-	Dim     int      `json:"dim"`
-	Queries int      `json:"queries"`
-	Indexes []Index  `json:"indexes"`
-	Results []Result `json:"results"`
+	Set     string `json:"set"`
+	Note    string `json:"note"`
+	Rows    int64  `json:"rows"`
+	Dim     int    `json:"dim"`
+	Queries int    `json:"queries"`
+	// PeakBest and PeakMedian are the FMA peak that the machine had to give in the
+	// rounds, GFLOP/s: far apart, other programs had a share of it.
+	PeakBest   float64  `json:"peak_best"`
+	PeakMedian float64  `json:"peak_median"`
+	Indexes    []Index  `json:"indexes"`
+	Results    []Result `json:"results"`
 	// Different counts queries that one of membank's paths answered with other ids
 	// or scores than the plainest one, in a batch or alone. It must be 0.
 	Different int `json:"different"`
@@ -52,8 +56,8 @@ type Result struct {
 	Settings string `json:"settings,omitempty"`
 	Ours     bool   `json:"ours"`
 	Exact    bool   `json:"exact"`
-	Queries  int    `json:"queries"` // asked in each round
-	Rounds   int    `json:"rounds"`
+	Queries  int    `json:"queries"` // asked in each turn
+	Rounds   int    `json:"rounds"`  // in which it had a turn
 	// Best and Median of the rounds, in queries a second; GFLOPS is the best one as
 	// 2·Q·N·D a second, done or saved.
 	Best   float64 `json:"best"`

@@ -92,7 +92,7 @@ func compare(ctx context.Context, dir, set string, o Options, launches []launch,
 	defer func() { err = errors.Join(err, b.close(), os.RemoveAll(b.db.Dir())) }()
 	var all []*contender
 	for _, p := range b.paths() {
-		about := &Index{Name: "membank", Level: string(simd.Active()), Index: p.name, Exact: true, Build: b.build}
+		about := &Index{Name: "membank", Level: string(simd.Active()), Index: p.name, Exact: true, Build: p.build}
 		all = append(all, &contender{engine: p, about: about, tunings: [][]setting{nil}, ours: p})
 	}
 	for _, l := range launches {
@@ -115,12 +115,13 @@ func compare(ctx context.Context, dir, set string, o Options, launches []launch,
 		return nil, err
 	}
 	s = &SetReport{Set: set, Note: t.note, Rows: t.rows, Dim: t.dim, Queries: t.count}
+	var peaks []float64
 	for _, k := range o.K {
 		if err := b.establish(ctx, k); err != nil {
 			return nil, err
 		}
 		for _, mode := range []string{Batch, Single} {
-			c := contest{mode: mode, k: k, queries: t.count, budget: o.Budget, truth: truth,
+			c := contest{mode: mode, k: k, queries: t.count, budget: o.Budget, threads: o.Threads, truth: truth,
 				progress: func(what string) { tell(fmt.Sprintf("%s, k=%d: %s", mode, k, what)) }}
 			if mode == Single {
 				if o.Singles < 0 {
@@ -136,8 +137,10 @@ func compare(ctx context.Context, dir, set string, o Options, launches []launch,
 				return nil, err
 			}
 			s.Results = append(s.Results, results...)
+			peaks = append(peaks, c.peaks...)
 		}
 	}
+	s.PeakBest, s.PeakMedian = slices.Max(peaks)/1e9, median(peaks)/1e9
 	var before *Index
 	for _, c := range all {
 		if c.about != before {

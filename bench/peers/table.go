@@ -27,6 +27,10 @@ func (r *Report) write(w io.Writer, render func(table.Writer) string) error {
 	for _, s := range r.Sets {
 		printf("\n%s: %s × %d (%s)\n\n", s.Set, grouped(float64(s.Rows)), s.Dim, s.Note)
 		printf("%s\n", render(builds(s)))
+		printf("\nFMA peak between the turns: best %s, median %s GFLOP/s\n", digits(s.PeakBest), digits(s.PeakMedian))
+		if s.PeakMedian < busy*s.PeakBest {
+			printf("the machine was BUSY with other programs: rates and ratios of this run are not to be relied on\n")
+		}
 		for _, part := range parts(s.Results) {
 			first := part[0]
 			if first.Mode == Batch {
@@ -51,6 +55,10 @@ func (r *Report) write(w io.Writer, render func(table.Writer) string) error {
 	}
 	return err
 }
+
+// busy is the share of its best peak below which the median says that a machine had
+// other work.
+const busy = 0.8
 
 // parts are the results of each contest, fastest first.
 func parts(all []Result) [][]Result {
@@ -105,18 +113,18 @@ func builds(s SetReport) table.Writer {
 }
 
 func batches(part []Result) table.Writer {
-	t := grid(3, "contender", "index", "settings", "recall", "asked", "queries/s", "median", "GFLOP/s", "membank is", "median")
+	t := grid(3, "contender", "index", "settings", "recall", "turns", "queries/s", "median", "GFLOP/s", "membank is", "median")
 	for _, r := range part {
-		t.AppendRow(table.Row{r.Name, r.Index, r.Settings, recallText(r), grouped(float64(r.Queries)), digits(r.Best), digits(r.Median),
+		t.AppendRow(table.Row{r.Name, r.Index, r.Settings, recallText(r), turnsText(r), digits(r.Best), digits(r.Median),
 			digits(r.GFLOPS), times(r.Ratio), times(r.RatioMedian)})
 	}
 	return t
 }
 
 func singles(part []Result) table.Writer {
-	t := grid(3, "contender", "index", "settings", "calls", "mean ms", "median ms", "queries/s", "membank is", "median")
+	t := grid(3, "contender", "index", "settings", "turns", "mean ms", "median ms", "queries/s", "membank is", "median")
 	for _, r := range part {
-		t.AppendRow(table.Row{r.Name, r.Index, r.Settings, fmt.Sprintf("%d × %d", r.Rounds, r.Queries), digits(r.MeanMS), digits(r.MedianMS),
+		t.AppendRow(table.Row{r.Name, r.Index, r.Settings, turnsText(r), digits(r.MeanMS), digits(r.MedianMS),
 			digits(r.Best), times(r.Ratio), times(r.RatioMedian)})
 	}
 	return t
@@ -127,6 +135,11 @@ func recallText(r Result) string {
 		return ""
 	}
 	return strconv.FormatFloat(*r.Recall, 'f', 4, 64)
+}
+
+// turnsText is how many turns of how many queries there were.
+func turnsText(r Result) string {
+	return fmt.Sprintf("%d × %s", r.Rounds, grouped(float64(r.Queries)))
 }
 
 func times(ratio float64) string { return digits(ratio) + "×" }

@@ -47,7 +47,7 @@ func run(ctx context.Context) error {
 	flag.IntVar(&o.Singles, "singles", 0, "single queries in a round (16), -1 for none")
 	flag.IntVar(&o.Threads, "threads", 0, "threads of everyone (all cores)")
 	flag.IntVar(&o.Rounds, "rounds", 0, "rounds (5)")
-	flag.DurationVar(&o.Budget, "budget", 0, "time of a turn, which decides how many queries a slow peer gets (10s)")
+	flag.DurationVar(&o.Budget, "budget", 0, "time of a turn; a slow peer gets fewer turns, or single queries (10s)")
 	flag.IntVar(&o.Truth, "truth", 0, "queries whose recall is measured (64)")
 	flag.Uint64Var(&o.Seed, "seed", 0, "seed of the rows")
 	flag.BoolVar(&o.Graphs, "graphs", false, "the peers' approximate indexes as well")
