@@ -20,8 +20,6 @@ const (
 	floodShare, floodDim = 0.25, 1500
 	// A tile that was flooded skips the first stage for some runs, up to so many.
 	longestSkip = 32
-	// A panel with fewer queries than scanTo survivors is scanned query by query.
-	scanTo = 3
 )
 
 // sift is what a worker needs for the cascade.
@@ -43,8 +41,11 @@ type sift struct {
 
 	starts  []int32 // of the survivors of each panel
 	ordered []survivor
-	group   simd.Matrix // queries that survive in a panel
-	packed  []float32
+
+	pairLanes, pairRows [64]int32
+	pairScores          [64]float32
+	scores              [simd.PanelRows]float32
+	floors              [simd.TileQueries]float32
 }
 
 // A survivor is a pair to be scored exactly.
@@ -63,8 +64,6 @@ func (p *pass) newSift() *sift {
 		rest:    make([]int32, n),
 		skip:    make([]int, p.tileCount()),
 		heat:    make([]int, p.tileCount()),
-		group:   simd.NewMatrix(simd.TileQueries, p.ix.dim),
-		packed:  make([]float32, simd.TileQueries*p.ix.dim),
 	}
 }
 
@@ -151,14 +150,14 @@ func (w *worker) siftTile(t, panel, panels int, codes []uint8, columns []float32
 	s.tile = v.CodeTile
 	s.weights = v.weights(s.weights, w.o.Metric, s.c.reach[partFirst], last-first)
 	s.tile.Weights = s.weights
-	var floors [simd.TileQueries]float32
+	floors := &s.floors
 	for i := range floors {
 		floors[i] = float32(math.NaN()) // no bound reaches that of an absent query
 		if first+i < last {
 			floors[i] = v.floor(i, w.floor(first+i, s.c.maxNorm), w.o.Metric, s.c.reach[partFirst])
 		}
 	}
-	total := simd.CodeScan(&s.hits, codes, columns, &s.tile, &floors)
+	total := simd.CodeScan(&s.hits, codes, columns, &s.tile, floors)
 	pairs := panels * simd.PanelRows * (last - first)
 	w.stats.Coded += int64(pairs)
 	if total == 0 {
@@ -247,62 +246,35 @@ func (w *worker) score(ctx context.Context, b *store.Block) error {
 	return nil
 }
 
-// scoreSome scores the first survivors in a panel, of up to a tile of queries,
+// scoreSome scores the first survivors in a panel, up to as many as scratch holds,
 // and returns the others. The pairs of a query lie side by side.
 func (w *worker) scoreSome(b *store.Block, lane int, panel, scale, bias []float32, mine []survivor) ([]survivor, error) {
 	s := w.sift
-	var queries [simd.TileQueries]int
-	var masks [simd.TileQueries]uint32
 	count := 0
-	for len(mine) > 0 {
-		q := mine[0].query
-		if count == len(queries) {
-			break
-		}
-		queries[count], masks[count] = int(q), 0
-		for len(mine) > 0 && mine[0].query == q {
-			at := int(mine[0].lane) - lane
-			if !b.Dead[lane+at] && (w.o.Allow == nil || w.o.Allow(b.Row[lane+at])) {
-				masks[count] |= 1 << at
-			}
-			mine = mine[1:]
-		}
-		if masks[count] != 0 {
+	for ; len(mine) > 0 && count < len(s.pairLanes); mine = mine[1:] {
+		at := int(mine[0].lane)
+		if !b.Dead[at] && (w.o.Allow == nil || w.o.Allow(b.Row[at])) {
+			s.pairLanes[count], s.pairRows[count] = int32(at-lane), mine[0].query
 			count++
 		}
 	}
-	if count == 0 {
-		return mine, nil
-	}
-	if count <= scanTo {
-		var scores [simd.PanelRows]float32
-		for j := range count {
-			q := queries[j]
-			simd.Scan(scores[:], panel, scale, bias, w.rows.Row(q))
-			if hits := reaching(&scores, w.floor(q, b.MaxNorm)) & masks[j]; hits != 0 {
-				if err := w.collect(0, q, b, lane, panel, hits, &scores); err != nil {
-					return nil, err
-				}
-				if err := w.offer(0, q); err != nil {
-					return nil, err
-				}
+	simd.Pairs(s.pairScores[:count], panel, scale, bias, s.pairLanes[:count], w.rows, s.pairRows[:count])
+	w.stats.Scores += int64(count)
+	for j := 0; j < count; {
+		q := int(s.pairRows[j])
+		floor := w.floor(q, b.MaxNorm)
+		var hits uint32
+		for ; j < count && int(s.pairRows[j]) == q; j++ {
+			if at := s.pairLanes[j]; s.pairScores[j] >= floor {
+				hits |= 1 << at
+				s.scores[at] = s.pairScores[j]
 			}
 		}
-		return mine, nil
-	}
-	floors := noFloor
-	for j := range count {
-		copy(s.group.Row(j), w.rows.Row(queries[j]))
-		floors[j] = w.floor(queries[j], b.MaxNorm)
-	}
-	simd.PackQueries(s.packed, s.group.Slice(0, count))
-	simd.Tile(&w.tile, panel, scale, bias, s.packed, &floors)
-	for j := range count {
-		if hits := w.tile.Hits[j] & masks[j]; hits != 0 {
-			if err := w.collect(0, queries[j], b, lane, panel, hits, &w.tile.Scores[j]); err != nil {
+		if hits != 0 {
+			if err := w.collect(0, q, b, lane, panel, hits, &s.scores); err != nil {
 				return nil, err
 			}
-			if err := w.offer(0, queries[j]); err != nil {
+			if err := w.offer(0, q); err != nil {
 				return nil, err
 			}
 		}

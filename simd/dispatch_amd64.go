@@ -34,6 +34,7 @@ var avx512 = kernels{
 	},
 	dot:             dot,
 	squaredDistance: squaredDistance,
+	pairs:           pairs,
 	widenHalf: func(dst []float32, src []uint16) {
 		whole := len(src) / 16
 		widenHalfAVX512(base(dst), base(src), whole)
@@ -62,6 +63,7 @@ var avx2 = kernels{
 	},
 	dot:             dot,
 	squaredDistance: squaredDistance,
+	pairs:           pairs,
 	widenHalf: func(dst []float32, src []uint16) {
 		whole := len(src) / 8
 		widenHalfAVX2(base(dst), base(src), whole)
@@ -82,6 +84,21 @@ var avx2 = kernels{
 func dot(a, b []float32) float32 { return dotFMA(base(a), base(b), len(a)) }
 
 func squaredDistance(a, b []float32) float32 { return squaredDistanceFMA(base(a), base(b), len(a)) }
+
+func pairs(chains, panel []float32, lanes []int32, queries Matrix, rows []int32) {
+	for ; len(lanes) >= 4; chains, lanes, rows = chains[4:], lanes[4:], rows[4:] {
+		pairsFMA(&chains[0], base(panel), &lanes[0], base(queries.Data), &rows[0], queries.Dim)
+	}
+	if len(lanes) > 0 {
+		var out [4]float32
+		lane := [4]int32{lanes[0], lanes[0], lanes[0], lanes[0]}
+		row := [4]int32{rows[0], rows[0], rows[0], rows[0]}
+		copy(lane[:], lanes)
+		copy(row[:], rows)
+		pairsFMA(&out[0], base(panel), &lane[0], base(queries.Data), &row[0], queries.Dim)
+		copy(chains, out[:])
+	}
+}
 
 // base points to the first element, or to nothing: a kernel reads as many as
 // its lengths say. Unlike &s[0] it takes an empty slice.
