@@ -2,10 +2,32 @@ package index
 
 import (
 	"fmt"
+	"os"
+	"runtime/pprof"
 	"testing"
 
 	"membank/simd"
 )
+
+func TestProfile(t *testing.T) {
+	bank := codedBanks[384]()
+	mustSearch(t, bank.ix, bank.queries, Options{K: 20})
+	for range 3 {
+		used := busy()
+		r := mustSearch(t, bank.ix, bank.queries, Options{K: 20})
+		c := busy() - used
+		used = busy()
+		mustSearch(t, bank.ix, bank.queries.Slice(0, 512), Options{K: 20, NoCodes: true})
+		p := (busy() - used) * 4
+		fmt.Printf("cpu %.3f, plain %.3f: %.1f; wall %.3f; %+v\n", c, p, p/c, r.Stats.Seconds, r.Stats)
+	}
+	f, _ := os.Create("/tmp/prof")
+	pprof.StartCPUProfile(f)
+	for range 10 {
+		mustSearch(t, bank.ix, bank.queries, Options{K: 20})
+	}
+	pprof.StopCPUProfile()
+}
 
 func TestScratch(t *testing.T) {
 	rows, dim := 100000, 384
