@@ -85,19 +85,27 @@ func dot(a, b []float32) float32 { return dotFMA(base(a), base(b), len(a)) }
 
 func squaredDistance(a, b []float32) float32 { return squaredDistanceFMA(base(a), base(b), len(a)) }
 
+// pairs goes through the panel by parts that stay in the L1 cache, as other pairs
+// need them next.
 func pairs(chains, panel []float32, lanes []int32, queries Matrix, rows []int32) {
-	for ; len(lanes) >= 4; chains, lanes, rows = chains[4:], lanes[4:], rows[4:] {
-		pairsFMA(&chains[0], base(panel), &lanes[0], base(queries.Data), &rows[0], queries.Dim)
+	const part = 96
+	whole := len(lanes) &^ 3
+	var out [4]float32
+	var lane, row [4]int32
+	copy(lane[:], lanes[whole:])
+	copy(row[:], rows[whole:])
+	clear(chains)
+	for d := 0; d < queries.Dim; d += part {
+		dims := min(part, queries.Dim-d)
+		x, q := base(panel[d*PanelRows:]), base(queries.Data[d:])
+		for i := 0; i < whole; i += 4 {
+			pairsFMA(&chains[i], x, &lanes[i], q, &rows[i], queries.Dim, dims)
+		}
+		if whole < len(lanes) {
+			pairsFMA(&out[0], x, &lane[0], q, &row[0], queries.Dim, dims)
+		}
 	}
-	if len(lanes) > 0 {
-		var out [4]float32
-		lane := [4]int32{lanes[0], lanes[0], lanes[0], lanes[0]}
-		row := [4]int32{rows[0], rows[0], rows[0], rows[0]}
-		copy(lane[:], lanes)
-		copy(row[:], rows)
-		pairsFMA(&out[0], base(panel), &lane[0], base(queries.Data), &row[0], queries.Dim)
-		copy(chains, out[:])
-	}
+	copy(chains[whole:], out[:])
 }
 
 // base points to the first element, or to nothing: a kernel reads as many as

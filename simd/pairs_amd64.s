@@ -4,59 +4,60 @@
 
 #include "textflag.h"
 
-// func pairsFMA(out *float32, panel *float32, lanes *int32, queries *float32, rows *int32, dim int)
+// func pairsFMA(chains *float32, panel *float32, lanes *int32, queries *float32, rows *int32, stride int, dim int)
 // Requires: AVX, FMA3
-TEXT ·pairsFMA(SB), NOSPLIT, $0-48
-	MOVQ    out+0(FP), AX
+TEXT ·pairsFMA(SB), NOSPLIT, $0-56
+	MOVQ    chains+0(FP), AX
 	MOVQ    panel+8(FP), CX
 	MOVQ    lanes+16(FP), DX
 	MOVQ    queries+24(FP), BX
 	MOVQ    rows+32(FP), SI
-	MOVQ    dim+40(FP), DI
+	MOVQ    stride+40(FP), DI
 	MOVLQSX (DX), R8
 	LEAQ    (CX)(R8*4), R8
 	MOVLQSX (SI), R9
 	IMULQ   DI, R9
 	LEAQ    (BX)(R9*4), R9
-	VXORPS  X0, X0, X0
+	VMOVSS  (AX), X0
 	MOVLQSX 4(DX), R10
 	LEAQ    (CX)(R10*4), R10
 	MOVLQSX 4(SI), R11
 	IMULQ   DI, R11
 	LEAQ    (BX)(R11*4), R11
-	VXORPS  X1, X1, X1
+	VMOVSS  4(AX), X1
 	MOVLQSX 8(DX), R12
 	LEAQ    (CX)(R12*4), R12
 	MOVLQSX 8(SI), R13
 	IMULQ   DI, R13
 	LEAQ    (BX)(R13*4), R13
-	VXORPS  X2, X2, X2
+	VMOVSS  8(AX), X2
 	MOVLQSX 12(DX), DX
 	LEAQ    (CX)(DX*4), DX
 	MOVLQSX 12(SI), CX
 	IMULQ   DI, CX
 	LEAQ    (BX)(CX*4), CX
-	VXORPS  X3, X3, X3
-	XORQ    BX, BX
-	TESTQ   DI, DI
+	VMOVSS  12(AX), X3
+	MOVQ    dim+48(FP), BX
+	XORQ    SI, SI
+	TESTQ   BX, BX
 	JZ      done
 
 loop:
 	// chain[j] = fma(x[j][i], q[j][i], chain[j])
-	VMOVSS      (R9)(BX*4), X4
+	VMOVSS      (R9)(SI*4), X4
 	VFMADD231SS (R8), X4, X0
 	ADDQ        $0x00000080, R8
-	VMOVSS      (R11)(BX*4), X4
+	VMOVSS      (R11)(SI*4), X4
 	VFMADD231SS (R10), X4, X1
 	ADDQ        $0x00000080, R10
-	VMOVSS      (R13)(BX*4), X4
+	VMOVSS      (R13)(SI*4), X4
 	VFMADD231SS (R12), X4, X2
 	ADDQ        $0x00000080, R12
-	VMOVSS      (CX)(BX*4), X4
+	VMOVSS      (CX)(SI*4), X4
 	VFMADD231SS (DX), X4, X3
 	ADDQ        $0x00000080, DX
-	INCQ        BX
-	CMPQ        BX, DI
+	INCQ        SI
+	CMPQ        SI, BX
 	JNE         loop
 
 done:

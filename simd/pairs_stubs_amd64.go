@@ -4,7 +4,8 @@
 
 package simd
 
-// pairsFMA runs the chains of four rows of a panel, each with a query of its own.
+// pairsFMA goes on with the chains of four rows of a panel, each with a query of its
+// own, for some dims. Queries are stride floats apart.
 //
 //go:noescape
-func pairsFMA(out *float32, panel *float32, lanes *int32, queries *float32, rows *int32, dim int)
+func pairsFMA(chains *float32, panel *float32, lanes *int32, queries *float32, rows *int32, stride int, dim int)

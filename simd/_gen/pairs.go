@@ -8,10 +8,11 @@ import (
 
 // pairs keeps a chain for each of four pairs, so that none waits for its FMA.
 func pairs() {
-	function("pairsFMA", "func(out, panel *float32, lanes *int32, queries *float32, rows *int32, dim int)",
-		"pairsFMA runs the chains of four rows of a panel, each with a query of its own.")
-	out, panel, lanes := pointer("out"), pointer("panel"), pointer("lanes")
-	queries, rows, dim := pointer("queries"), pointer("rows"), pointer("dim")
+	function("pairsFMA", "func(chains, panel *float32, lanes *int32, queries *float32, rows *int32, stride, dim int)",
+		"pairsFMA goes on with the chains of four rows of a panel, each with a query of its",
+		"own, for some dims. Queries are stride floats apart.")
+	out, panel, lanes := pointer("chains"), pointer("panel"), pointer("lanes")
+	queries, rows, stride := pointer("queries"), pointer("rows"), pointer("stride")
 	var x, q [4]reg.GPVirtual
 	var chain [4]reg.VecVirtual
 	for j := range x {
@@ -19,11 +20,11 @@ func pairs() {
 		MOVLQSX(at(lanes, 4*j), x[j])
 		LEAQ(Mem{Base: panel, Index: x[j], Scale: 4}, x[j])
 		MOVLQSX(at(rows, 4*j), q[j])
-		IMULQ(dim, q[j])
+		IMULQ(stride, q[j])
 		LEAQ(Mem{Base: queries, Index: q[j], Scale: 4}, q[j])
-		VXORPS(chain[j], chain[j], chain[j])
+		VMOVSS(at(out, 4*j), chain[j])
 	}
-	i := GP64()
+	dim, i := pointer("dim"), GP64()
 	XORQ(i, i)
 	TESTQ(dim, dim)
 	JZ(LabelRef("done"))
