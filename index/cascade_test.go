@@ -284,10 +284,10 @@ func firstReaches(p *pass, c *codes, tile, i, lane int, floor float32) bool {
 // gallery would be lost. (A test that cannot fail proves nothing.)
 func TestBoundNeedsItsParts(t *testing.T) {
 	for name, spoil := range map[string]func(*codes){
-		"tail of the first stage":  func(c *codes) { spoilColumn(c, 3, 0) },
-		"mean of the first stage":  func(c *codes) { spoilColumn(c, 1, -2) },
+		"tail of the first stage":             func(c *codes) { spoilColumn(c, 3, 0) },
+		"mean of the first stage":             func(c *codes) { spoilColumn(c, 1, -2) },
 		"errors and reach of the first stage": func(c *codes) { c.reach[partFirst] = 0; spoilColumn(c, 2, 0) },
-		"tail of the second":       func(c *codes) { spoilNext(c, 5) },
+		"tail of the second":                  func(c *codes) { spoilNext(c, 5) },
 		"errors and reach of the second":      func(c *codes) { c.reach[partHead], c.reach[partRest] = 0, 0; spoilNext(c, 1); spoilNext(c, 3) },
 	} {
 		t.Run(name, func(t *testing.T) {
