@@ -159,6 +159,8 @@ func TestWrongCommandLines(t *testing.T) {
 		"query a --vectors f --exclude-self":          "--exclude-self needs queries that are rows of a",
 		"query a --from b --exclude-self":             "--exclude-self needs queries that are rows of a",
 		"query a --row 0 --images d":                  "--images is for -o FILE.html",
+		"bench search -k 20,x":                        `-k 20,x: "x" is not a number of neighbours`,
+		"bench evaluate --rows 5 --size 1g":           "--rows and --size exclude each other",
 		"index codes":                                 "index codes: missing BANK (membank index codes --help shows an example)",
 		"index code a":                                "index code: unknown command (did you mean index codes?)",
 		"index codes a --relern":                      "index codes: unknown flag --relern (did you mean --relearn?)",

@@ -22,12 +22,12 @@ type Gallery struct {
 	Rows    int64
 	Dim     int
 	Classes int    // 0: 100
+	Rank    int    // directions with structure; 0: 64
 	Seed    uint64 // another seed is another encoder
 	Threads int    // 0: GOMAXPROCS; does not change a bit
 }
 
 const (
-	ranks      = 64   // directions with structure
 	decay      = 0.5  // standard deviation along direction r: (r+1)^-decay
 	within     = 2.0  // spread within a class, in units of that between centres
 	meanShare  = 0.8  // energy of the mean, in units of the structure's
@@ -54,11 +54,11 @@ type Maker struct {
 
 // NewMaker computes what all rows share.
 func NewMaker(g Gallery) (*Maker, error) {
-	g.Classes, g.Threads = or(g.Classes, 100), or(g.Threads, runtime.GOMAXPROCS(0))
-	if g.Rows < 1 || g.Dim < 1 || g.Classes < 1 || g.Threads < 1 {
-		return nil, fmt.Errorf("a gallery of %d rows, %d dimensions, %d classes", g.Rows, g.Dim, g.Classes)
+	g.Classes, g.Rank, g.Threads = or(g.Classes, 100), or(g.Rank, 64), or(g.Threads, runtime.GOMAXPROCS(0))
+	if g.Rows < 1 || g.Dim < 1 || g.Classes < 1 || g.Rank < 1 || g.Threads < 1 {
+		return nil, fmt.Errorf("a gallery of %d rows, %d dimensions, %d classes, rank %d", g.Rows, g.Dim, g.Classes, g.Rank)
 	}
-	m := &Maker{Gallery: g, ranks: min(ranks, g.Dim)}
+	m := &Maker{Gallery: g, ranks: min(g.Rank, g.Dim)}
 	r := newRandom(g.Seed, shared, 0)
 	energy := 0.0
 	for i := range m.ranks {
