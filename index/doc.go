@@ -41,6 +41,24 @@
 // (bound.go), and what reaches that is scored at once by simd.SquaredDistance.
 // The answer is the exact top k of the directly computed distances.
 //
+// # Codes
+//
+// A bank may have codes: every row's coordinates along the directions in which rows
+// vary most (basis.go, learn.go), in steps of a byte, with the norms of all that
+// they miss (codes.go). A search proves by them that most rows cannot reach the
+// floor, and scores only the others from their vectors (cascade.go has the proof,
+// sift.go the loop):
+//
+//	seed    some panels, exactly; a guess of the final floor from them   guess.go
+//	sift    all pairs by the first dims, integer products in tiles of    sift.go
+//	        12 queries; what reaches the floor by more dims, row by row
+//	score   what is left, by the chain that the plain scan has
+//
+// So the answers have the same bits with codes and without (Options.NoCodes). Where
+// the rows defeat the bound (too many equal ones, no falling spectrum), tiles of
+// queries scan whole pieces of blocks as if there were no codes, and Stats counts
+// that as Fallbacks.
+//
 // # Cost
 //
 // With D dimensions, a pass reads 4·D bytes a row (2 for f16, widened by the

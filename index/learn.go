@@ -15,7 +15,7 @@ import (
 
 const (
 	sampleRows = 16384 // a basis is learnt from at most
-	spareRows  = 16    // vectors iterated beyond maxRank, so that the last ones converge
+	spareRows  = 16    // vectors iterated beyond those wanted, so that the last ones converge
 	rounds     = 3     // of subspace iteration
 	heldOut    = 32    // rows of the sample that play queries when dims are chosen
 	chosenFrom = 8192  // and rows that play the bank
@@ -80,7 +80,7 @@ func learn(x simd.Matrix, bankRows int64, threads int) *Basis {
 			row[d] -= b.mean[d]
 		}
 	}
-	b.rows = directions(covariance(x, threads), threads)
+	b.rows = directions(covariance(x, threads), maxRank, threads)
 	b.delta = measureDelta(b.rows, threads)
 	b.choose(x, bankRows, threads)
 	b.seal()
@@ -125,13 +125,13 @@ func covariance(x simd.Matrix, threads int) square {
 }
 
 // directions returns the eigenvectors of g with the largest eigenvalues, at most
-// maxRank: exactly where there are no more, otherwise by subspace iteration.
-func directions(g square, threads int) simd.Matrix {
-	if g.n <= maxRank {
+// most: exactly where there are no more, otherwise by subspace iteration.
+func directions(g square, most, threads int) simd.Matrix {
+	if g.n <= most {
 		_, v := eigen(g)
 		return narrowed(v.a, g.n, g.n)
 	}
-	rank := min(g.n, maxRank+spareRows)
+	rank := min(g.n, most+spareRows)
 	v := make([]float64, rank*g.n)
 	rng := rand.New(rand.NewPCG(1, 2))
 	for i := range v {
@@ -167,8 +167,8 @@ func directions(g square, threads int) simd.Matrix {
 		}
 	}
 	_, turn := eigen(small)
-	turned := make([]float64, maxRank*g.n)
-	parallel(threads, maxRank, func() func(int) {
+	turned := make([]float64, most*g.n)
+	parallel(threads, most, func() func(int) {
 		return func(i int) {
 			to := turned[i*g.n:][:g.n]
 			for j, f := range turn.row(i) {
@@ -179,7 +179,7 @@ func directions(g square, threads int) simd.Matrix {
 		}
 	})
 	orthonormalise(turned, g.n)
-	return narrowed(turned, maxRank, g.n)
+	return narrowed(turned, most, g.n)
 }
 
 func narrowed(v []float64, rows, dim int) simd.Matrix {

@@ -15,11 +15,11 @@ type codesView func(i int, fn func(codes []byte) error) error
 
 // Sizes of the cascade.
 const (
-	// costNext of a pair against the fp32 tile, about 0.0105·dim: a run of
-	// panels in which more pairs pass the first stage is cheaper without codes.
-	floodShare, floodDim = 0.25, 1500
-	// manySurvivors a panel, of a tile, cost as much as to scan it.
-	manySurvivors = 4
+	// A pair of the second stage costs as much as dim/floodDim pairs of a tile
+	// of the plain scan: with a greater share, or floodShare, that is cheaper.
+	floodShare, floodDim = 0.25, 4000
+	// So many survivors a panel, of one tile, cost as much as scanning it.
+	manySurvivors = 6
 	// A tile that was flooded skips the codes of some pieces, up to so many.
 	longestSkip = 32
 )
@@ -131,12 +131,15 @@ func (w *worker) siftPanels(ctx context.Context, from, to int) error {
 		if s.skip[t] > 0 {
 			s.skip[t]--
 		} else if !w.cascade.tiles[t].plain {
-			if w.siftTile(t, from, panels, codes, columns) {
+			first, second := w.siftTile(t, from, panels, codes, columns)
+			switch {
+			case !first:
+				s.skip[t] = s.heat[t]
+				s.heat[t] = min(2*s.heat[t]+1, longestSkip)
+			case second:
 				s.heat[t] /= 2
 				continue
 			}
-			s.heat[t] = min(2*s.heat[t]+1, longestSkip)
-			s.skip[t] = s.heat[t]
 		}
 		s.flooded = append(s.flooded, t)
 		w.stats.Fallbacks++
@@ -145,22 +148,23 @@ func (w *worker) siftPanels(ctx context.Context, from, to int) error {
 }
 
 // siftTile runs a tile of queries over the codes of some panels. It reports
-// whether that was worth the while; if not, it leaves no survivors.
-func (w *worker) siftTile(t, from, panels int, codes []uint8, columns []float32) bool {
+// whether the first stage was worth the while, and the second; if not, it leaves no
+// survivors.
+func (w *worker) siftTile(t, from, panels int, codes []uint8, columns []float32) (cheap, few bool) {
 	const n = simd.PanelRows
 	s, v := w.sift, &w.cascade.tiles[t]
-	first, last := w.tileRange(t)
+	begin, last := w.tileRange(t)
 	s.tile = v.CodeTile
-	s.weights = v.weights(s.weights, w.o.Metric, s.c.reach[partFirst], last-first)
+	s.weights = v.weights(s.weights, w.o.Metric, s.c.reach[partFirst], last-begin)
 	s.tile.Weights = s.weights
 	floors := &s.floors
 	for i := range floors {
 		floors[i] = float32(math.NaN()) // no bound reaches that of an absent query
-		if first+i < last {
-			floors[i] = v.floor(i, w.floor(first+i, s.c.maxNorm), w.o.Metric, s.c.reach[partFirst])
+		if begin+i < last {
+			floors[i] = v.floor(i, w.floor(begin+i, s.c.maxNorm), w.o.Metric, s.c.reach[partFirst])
 		}
 	}
-	pairs := panels * n * (last - first)
+	pairs := panels * n * (last - begin)
 	limit := max(n, int(min(floodShare, float64(w.ix.dim)/floodDim)*float64(pairs)))
 	total := 0
 	terms := len(s.weights)
@@ -168,22 +172,22 @@ func (w *worker) siftTile(t, from, panels int, codes []uint8, columns []float32)
 		end := min(run+simd.CodeRun, panels)
 		total += simd.CodeScan(&s.hits[run/simd.CodeRun], codes[run*n*s.c.first:end*n*s.c.first],
 			columns[run*n*terms:end*n*terms], &s.tile, floors)
-		w.stats.Coded += int64((end - run) * n * (last - first))
+		w.stats.Coded += int64((end - run) * n * (last - begin))
 		if total > limit {
-			return false
+			return false, false
 		}
 	}
 	if total == 0 {
-		return true
+		return true, true
 	}
 	w.stats.Second += int64(total)
 	before := len(s.survivors)
-	for q := first; q < last; q++ {
+	for q := begin; q < last; q++ {
 		lanes := s.lanes[:0]
 		for run := 0; run < panels; run += simd.CodeRun {
 			count := min(panels-run, simd.CodeRun)
 			base := int32((from + run) * n)
-			for word, set := range s.hits[run/simd.CodeRun][q-first][:(count+1)/2] {
+			for word, set := range s.hits[run/simd.CodeRun][q-begin][:(count+1)/2] {
 				for ; set != 0; set &= set - 1 {
 					lanes = append(lanes, base+int32(word*64+bits.TrailingZeros64(set)))
 				}
@@ -195,9 +199,9 @@ func (w *worker) siftTile(t, from, panels int, codes []uint8, columns []float32)
 	}
 	if found := len(s.survivors) - before; found > manySurvivors*panels && found > n {
 		s.survivors = s.survivors[:before]
-		return false
+		return true, false
 	}
-	return true
+	return true, true
 }
 
 // siftQuery runs the second stage of a query over some lanes.
