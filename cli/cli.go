@@ -146,6 +146,7 @@ func commands() []*ucli.Command {
 		rmCommand(),
 		compactCommand(),
 		verifyCommand(),
+		repairCommand(),
 		doctorCommand(),
 		benchCommand(),
 		completionCommand(),
