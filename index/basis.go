@@ -31,7 +31,7 @@ type Basis struct {
 }
 
 const (
-	maxRank = 256
+	maxRank = 512
 	dimStep = 16
 )
 

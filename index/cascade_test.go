@@ -3,6 +3,7 @@ package index
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"membank/simd"
@@ -190,4 +191,262 @@ type failer interface {
 	Helper()
 	Fatal(...any)
 	Fatalf(string, ...any)
+}
+
+// The bound itself: for any query and row no score of the plain scan exceeds what
+// either stage says, and what they say is not far above the float64 score.
+func TestBoundHolds(t *testing.T) {
+	for _, level := range simd.Levels() {
+		t.Run(string(level), func(t *testing.T) {
+			defer simd.Use(level)()
+			for _, kind := range clouds {
+				for _, dim := range []int{1, 3, 17, 48, 130} {
+					testBound(t, kind, dim)
+				}
+			}
+		})
+	}
+}
+
+func testBound(t *testing.T, kind cloud, dim int) {
+	rng := rand.New(rand.NewPCG(5, uint64(dim)))
+	m := simd.NewMatrix(200, dim)
+	kind.fill(rng, m)
+	b := newBank(m.Slice(0, 160), nil, 160)
+	ix := b.coded(t)
+	queries := m.Slice(150, 200) // some are rows
+	for _, metric := range []Metric{Cosine, Dot, L2} {
+		o := Options{K: 1, Metric: metric, Threads: 1}
+		norms, err := ix.check(queries, &o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := newPass(ix, o, newBudget(1<<30), queries, norms)
+		var c codes
+		if err := ix.codes()(0, func(v []byte) (err error) {
+			c, err = ix.basis.decodeCodes(v)
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		k := b.blocks[0]
+		scale, bias := make([]float32, k.Lanes), make([]float32, k.Lanes)
+		metric.Epilogue(scale, bias, k, 0)
+		scores := make([]float32, k.Lanes)
+		for tile := range p.tileCount() {
+			v := &p.cascade.tiles[tile]
+			if v.plain {
+				continue
+			}
+			first, last := p.tileRange(tile)
+			for q := first; q < last; q++ {
+				simd.Scan(scores, k.Panels, scale, bias, p.rows.Row(q))
+				n := &p.cascade.next[q]
+				dims := c.dims - headDims
+				for i := range k.Rows {
+					// Of the first stage: a hit with this very score as its floor.
+					if !firstReaches(p, &c, tile, q-first, i, scores[i]) {
+						t.Fatalf("%s, dim %d, %v: query %d, row %d of score %v fails the first stage", kind.name, dim, metric, q, i, scores[i])
+					}
+					head := simd.CodeDot(c.head[i*headDims:][:headDims], p.cascade.head[q*headDims:][:headDims], n.head.start)
+					rest := simd.CodeDot(c.rest[i*dims:][:dims], p.cascade.rest[q*dims:][:dims], n.rest.start)
+					if !n.reaches(&c, metric, i, head, rest, float64(scores[i])) {
+						t.Fatalf("%s, dim %d, %v: query %d, row %d of score %v fails the second stage", kind.name, dim, metric, q, i, scores[i])
+					}
+					if kind.name != "normal" || dim == 1 || metric != Cosine {
+						continue
+					}
+					if n.reaches(&c, metric, i, head, rest, float64(scores[i])+0.1) {
+						t.Fatalf("dim %d: the bound of query %d, row %d is above its score %v by more than 0.1", dim, q, i, scores[i])
+					}
+				}
+			}
+		}
+	}
+}
+
+// firstReaches runs the first stage over one panel and reads one bit.
+func firstReaches(p *pass, c *codes, tile, i, lane int, floor float32) bool {
+	const n = simd.PanelRows
+	v, panel := &p.cascade.tiles[tile], lane/n
+	first, last := p.tileRange(tile)
+	ct := v.CodeTile
+	ct.Weights = v.weights(nil, p.o.Metric, c.reach[partFirst], last-first)
+	floors := noFloor
+	floors[i] = v.floor(i, floor, p.o.Metric, c.reach[partFirst])
+	var hits simd.CodeHits
+	columns := c.columnsOf(make([]float32, n*p.o.Metric.terms()), p.o.Metric, panel, 1)
+	simd.CodeScan(&hits, c.panels[panel*n*c.first:][:n*c.first], columns, &ct, &floors)
+	return hits[i][0]>>(lane%n)&1 == 1
+}
+
+// Each part of the bound is needed: without any one of them some row of some
+// gallery would be lost. (A test that cannot fail proves nothing.)
+func TestBoundNeedsItsParts(t *testing.T) {
+	for name, spoil := range map[string]func(*codes){
+		"tail of the first stage":             func(c *codes) { spoilColumn(c, 3, 0) },
+		"mean of the first stage":             func(c *codes) { spoilColumn(c, 1, -2) },
+		"errors and reach of the first stage": func(c *codes) { c.reach[partFirst] = 0; spoilColumn(c, 2, 0) },
+		"tail of the second":                  func(c *codes) { spoilNext(c, 5) },
+		"errors and reach of the second":      func(c *codes) { c.reach[partHead], c.reach[partRest] = 0, 0; spoilNext(c, 1); spoilNext(c, 3) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(6, 6))
+			m := simd.NewMatrix(640, 40)
+			clouds[0].fill(rng, m)
+			ix := newBank(m, nil, 640).coded(t, func(b *Basis) {
+				// Few dims, so that the tails of both stages count.
+				b.first, b.dims = 16, 32
+				b.rows = b.rows.Slice(0, 32)
+			})
+			o := Options{K: 1, Metric: Cosine, Threads: 1}
+			norms, err := ix.check(m, &o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := newPass(ix, o, newBudget(1<<30), m, norms)
+			lost := 0
+			err = ix.codes()(0, func(v []byte) error {
+				c, err := ix.basis.decodeCodes(append([]byte(nil), v...))
+				if err != nil {
+					return err
+				}
+				spoil(&c)
+				dims := c.dims - headDims
+				for q := range 120 {
+					n := &p.cascade.next[q]
+					for i := range m.Rows {
+						score := simd.Dot(p.rows.Row(q), m.Row(i)) * float32(1/simd.Norm(m.Row(i)))
+						head := simd.CodeDot(c.head[i*headDims:][:headDims], p.cascade.head[q*headDims:][:headDims], n.head.start)
+						rest := simd.CodeDot(c.rest[i*dims:][:dims], p.cascade.rest[q*dims:][:dims], n.rest.start)
+						if !firstReaches(p, &c, q/simd.TileQueries, q%simd.TileQueries, i, score) ||
+							!n.reaches(&c, Cosine, i, head, rest, float64(score)) {
+							lost++
+						}
+					}
+				}
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if lost == 0 {
+				t.Error("no row was lost without it")
+			}
+		})
+	}
+}
+
+func spoilColumn(c *codes, k int, value float32) {
+	for i := range c.lanes {
+		c.columns[i/simd.PanelRows*firstColumns*simd.PanelRows+k*simd.PanelRows+i%simd.PanelRows] = value
+	}
+}
+
+func spoilNext(c *codes, k int) {
+	for i := range c.lanes {
+		c.next[i*nextColumns+k] = 0
+	}
+}
+
+// A guessed floor that is too high costs a second pass and nothing else: here the
+// rows near the queries all lie in the seed.
+func TestWrongGuess(t *testing.T) {
+	rng := rand.New(rand.NewPCG(8, 8))
+	m := simd.NewMatrix(8192, 24)
+	clouds[0].fill(rng, m)
+	for i := range 16 {
+		copy(m.Row(i), m.Row(40)) // the seed is what comes first
+		m.Row(i)[0] += float32(i) * 1e-3
+	}
+	b := newBank(m, nil, 8192)
+	ix := b.coded(t)
+	queries := m.Slice(0, 5)
+	for _, metric := range []Metric{Cosine, Dot, L2} {
+		o := Options{K: 40, Metric: metric}
+		r := mustSearch(t, ix, queries, o)
+		if r.Stats.Repeated == 0 {
+			t.Error("no guess was wrong; this tests nothing")
+		}
+		mustEqual(t, r.Hits, b.reference(queries, o))
+	}
+}
+
+// The codes must leave most rows out, or they are of no use.
+func TestCodesLeaveRowsOut(t *testing.T) {
+	m := simd.NewMatrix(20_000, 64)
+	sslLike(m, 1)
+	b := newBank(m, nil, 4096)
+	ix := b.coded(t)
+	queries := simd.NewMatrix(48, 64)
+	sslLike(queries, 2)
+	for _, metric := range []Metric{Cosine, Dot, L2} {
+		o := Options{K: 10, Metric: metric}
+		r := mustSearch(t, ix, queries, o)
+		s := r.Stats
+		if s.Coded < 15_000*48 || s.Second > s.Coded/5 || s.Exact > s.Coded/20 {
+			t.Errorf("%v: %d pairs, %d in the second stage, %d scored", metric, s.Coded, s.Second, s.Exact)
+		}
+		o.NoCodes = true
+		mustEqual(t, r.Hits, mustSearch(t, ix, queries, o).Hits)
+	}
+}
+
+// Equal rows give equal bases at any number of threads, and a basis survives its
+// record.
+func TestBasisIsDeterministic(t *testing.T) {
+	for _, dim := range []int{5, 100, maxRank + 40} {
+		var records [][]byte
+		for threads := 1; threads <= 3; threads++ {
+			m := simd.NewMatrix(400, dim)
+			sslLike(m, 3)
+			records = append(records, learn(m, 400, threads).Encode())
+		}
+		b, err := DecodeBasis(records[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range append(records, b.Encode()) {
+			if !slices.Equal(r, records[0]) {
+				t.Fatalf("dim %d: bases differ", dim)
+			}
+		}
+		if b.delta > 1e-5 {
+			t.Errorf("dim %d: delta %g", dim, b.delta)
+		}
+	}
+}
+
+func FuzzDecodeBasis(f *testing.F) {
+	m := simd.NewMatrix(60, 5)
+	sslLike(m, 3)
+	f.Add(learn(m, 60, 1).Encode())
+	f.Fuzz(func(t *testing.T, v []byte) {
+		b, err := DecodeBasis(v)
+		if err == nil && !slices.Equal(b.Encode(), v) {
+			t.Error("a basis changed by decoding")
+		}
+	})
+}
+
+func FuzzDecodeCodes(f *testing.F) {
+	m := simd.NewMatrix(60, 5)
+	sslLike(m, 3)
+	b := newBank(m, nil, 60)
+	basis := b.coded(f).basis
+	v, err := basis.EncodeBlock(b.blocks[0])
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(v)
+	f.Fuzz(func(t *testing.T, v []byte) {
+		c, err := basis.decodeCodes(v)
+		if err != nil {
+			return
+		}
+		if len(c.columns) != c.lanes*firstColumns || len(c.head) != c.lanes*headDims || len(c.rest) != c.lanes*(c.dims-headDims) ||
+			len(c.panels) != c.lanes*c.first || len(c.next) != c.lanes*nextColumns || len(c.norms) != c.lanes || c.rows > c.lanes {
+			t.Error("views of the wrong length")
+		}
+	})
 }

@@ -147,19 +147,22 @@ func BenchmarkCodes(b *testing.B) {
 				o := Options{K: c.k, Metric: c.metric}
 				var plain, coded Result
 				var slow, fast time.Duration
+				var slowCPU, fastCPU float64
 				n := 0
 				for b.Loop() {
 					first := n * c.queries % (2048 - c.queries + 1)
 					q := bank.queries.Slice(first, first+c.queries)
 					n++
 					o.NoCodes = false
-					start := time.Now()
+					start, used := time.Now(), busy()
 					coded = mustSearch(b, bank.ix, q, o)
 					fast += time.Since(start)
+					fastCPU += busy() - used
 					o.NoCodes = true
-					start = time.Now()
+					start, used = time.Now(), busy()
 					plain = mustSearch(b, bank.ix, q, o)
 					slow += time.Since(start)
+					slowCPU += busy() - used
 					mustEqual(b, coded.Hits, plain.Hits)
 				}
 				s := coded.Stats
@@ -167,6 +170,7 @@ func BenchmarkCodes(b *testing.B) {
 				b.ReportMetric(float64(c.queries*n)/fast.Seconds(), "queries/s")
 				b.ReportMetric(float64(c.queries*n)/slow.Seconds(), "plain/s")
 				b.ReportMetric(slow.Seconds()/fast.Seconds(), "ratio")
+				b.ReportMetric(slowCPU/fastCPU, "cpuratio")
 				b.ReportMetric(100*float64(s.Second)/float64(s.Coded), "%second")
 				b.ReportMetric(float64(s.Exact)/float64(c.queries), "exact/query")
 				b.ReportMetric(float64(s.Fallbacks), "fallbacks")

@@ -107,7 +107,7 @@ type Stats struct {
 	Second    int64 // of these, pairs that came to the second
 	Exact     int64 // of these, pairs that were scored exactly
 	Repeated  int64 // queries that took a second pass, as their first floor was guessed too high
-	Fallbacks int64 // runs of panels that tiles of queries scanned without codes
+	Fallbacks int64 // pieces of blocks that tiles of queries scanned without codes
 }
 
 // Search finds the nearest rows of the bank for every row of queries. The

@@ -192,11 +192,11 @@ func narrowed(v []float64, rows, dim int) simd.Matrix {
 
 // Nanoseconds of one core, measured on Zen 5; only their ratios matter.
 const (
-	costDim   = 0.0024 // a dim of a pair in the first stage
+	costDim   = 0.0045 // a dim of a pair in the first stage
 	costPair  = 0.06   // the rest of a pair in the first stage
-	costNext  = 12     // a pair that comes to the second stage
-	costByte  = 0.06   // a dim there
-	costExact = 0.6    // a dim of a pair that is scored exactly
+	costNext  = 25     // a pair that comes to the second stage
+	costByte  = 0.07   // a dim there
+	costExact = 0.7    // a dim of a pair that is scored exactly
 )
 
 // choose sets the dims of both stages to what a search for 20 neighbours is

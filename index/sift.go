@@ -18,17 +18,17 @@ const (
 	// costNext of a pair against the fp32 tile, about 0.0105·dim: a run of
 	// panels in which more pairs pass the first stage is cheaper without codes.
 	floodShare, floodDim = 0.25, 1500
-	// A tile that was flooded skips the first stage for some runs, up to so many.
+	// manySurvivors a panel, of a tile, cost as much as to scan it.
+	manySurvivors = 4
+	// A tile that was flooded skips the codes of some pieces, up to so many.
 	longestSkip = 32
-	// A panel with fewer queries than scanTo survivors is scanned query by query.
-	scanTo = 3
 )
 
 // sift is what a worker needs for the cascade.
 type sift struct {
 	codes     codesView
-	c         codes // of the block at hand
-	hits      simd.CodeHits
+	c         codes           // of the block at hand
+	hits      []simd.CodeHits // [runs]
 	tile      simd.CodeTile
 	columns   []float32
 	weights   []float32
@@ -36,35 +36,27 @@ type sift struct {
 	head      []int32 // products
 	rest      []int32
 	survivors []survivor
-	flooded   []flood
-	skip      []int // of each tile: runs still to skip
+	flooded   []int // tiles to scan without codes
+	skip      []int // of each tile: pieces still to skip
 	heat      []int // and how many the next flood lets it skip
-	todo      []int // tiles
 
 	starts  []int32 // of the survivors of each panel
 	ordered []survivor
-	group   simd.Matrix // queries that survive in a panel
-	packed  []float32
+
+	pairLanes, pairRows [64]int32
+	pairScores          [64]float32
+	scores              [simd.PanelRows]float32
+	floors              [simd.TileQueries]float32
 }
 
 // A survivor is a pair to be scored exactly.
 type survivor struct{ query, lane int32 }
 
-// A flood is a tile that is scanned without codes, over a run of panels.
-type flood struct{ from, to, tile int }
-
 func (p *pass) newSift() *sift {
-	n := simd.CodeRun * simd.PanelRows
 	return &sift{
-		codes:   p.ix.codes(),
-		columns: make([]float32, p.o.Metric.terms()*n),
-		lanes:   make([]int32, 0, n),
-		head:    make([]int32, n),
-		rest:    make([]int32, n),
-		skip:    make([]int, p.tileCount()),
-		heat:    make([]int, p.tileCount()),
-		group:   simd.NewMatrix(simd.TileQueries, p.ix.dim),
-		packed:  make([]float32, simd.TileQueries*p.ix.dim),
+		codes: p.ix.codes(),
+		skip:  make([]int, p.tileCount()),
+		heat:  make([]int, p.tileCount()),
 	}
 }
 
@@ -74,6 +66,7 @@ func (w *worker) siftPiece(ctx context.Context, block, piece, cuts int) error {
 	s := w.sift
 	s.survivors, s.flooded = s.survivors[:0], s.flooded[:0]
 	coded, rows := false, 0
+	var from, to int
 	err := s.codes(block, func(v []byte) (err error) {
 		if v == nil {
 			return nil
@@ -82,8 +75,8 @@ func (w *worker) siftPiece(ctx context.Context, block, piece, cuts int) error {
 			return err
 		}
 		coded, rows = true, s.c.rows
-		from, to := w.pieceOf(block, s.c.lanes/simd.PanelRows, piece, cuts)
-		return w.siftRuns(ctx, from, to)
+		from, to = w.pieceOf(block, s.c.lanes/simd.PanelRows, piece, cuts)
+		return w.siftPanels(ctx, from, to)
 	})
 	if err != nil {
 		return err
@@ -93,19 +86,14 @@ func (w *worker) siftPiece(ctx context.Context, block, piece, cuts int) error {
 	}
 	return w.view(block, func(b *store.Block) error {
 		if !coded {
-			from, to := w.pieceOf(block, b.Lanes/simd.PanelRows, piece, cuts)
+			from, to = w.pieceOf(block, b.Lanes/simd.PanelRows, piece, cuts)
 			return w.scan(ctx, b, from, to, w.all)
 		}
 		if b.Rows != rows {
 			return fmt.Errorf("%w: block %d has %d rows, its codes %d", ErrCodes, block, b.Rows, rows)
 		}
-		for first := 0; first < len(s.flooded); {
-			f := s.flooded[first]
-			s.todo = s.todo[:0]
-			for ; first < len(s.flooded) && s.flooded[first].from == f.from; first++ {
-				s.todo = append(s.todo, s.flooded[first].tile)
-			}
-			if err := w.scan(ctx, b, f.from, f.to, s.todo); err != nil {
+		if len(s.flooded) > 0 {
+			if err := w.scan(ctx, b, from, to, s.flooded); err != nil {
 				return err
 			}
 		}
@@ -113,91 +101,122 @@ func (w *worker) siftPiece(ctx context.Context, block, piece, cuts int) error {
 	})
 }
 
-// siftRuns collects the survivors and floods of some panels.
-func (w *worker) siftRuns(ctx context.Context, from, to int) error {
+// siftPanels collects the survivors and floods of panels from..to: for each tile of
+// queries the first stage over all of them, run by run, then the second, query by
+// query.
+func (w *worker) siftPanels(ctx context.Context, from, to int) error {
+	const n = simd.PanelRows
 	s := w.sift
 	c := &s.c
-	for ; from < to; from += simd.CodeRun {
-		panels := min(simd.CodeRun, to-from)
-		codes := c.panels[from*simd.PanelRows*c.first:][:panels*simd.PanelRows*c.first]
-		columns := c.columnsOf(s.columns, w.o.Metric, from, panels)
-		w.stats.Bytes += int64(len(codes) + 4*firstColumns*simd.PanelRows*panels)
-		for _, t := range w.all {
-			if err := ctx.Err(); err != nil {
-				return context.Cause(ctx)
-			}
-			if s.skip[t] > 0 {
-				s.skip[t]--
-			} else if !w.cascade.tiles[t].plain {
-				if w.siftTile(t, from, panels, codes, columns) {
-					s.heat[t] /= 2
-					continue
-				}
-				s.heat[t] = min(2*s.heat[t]+1, longestSkip)
-				s.skip[t] = s.heat[t]
-			}
-			s.flooded = append(s.flooded, flood{from, from + panels, t})
-			w.stats.Fallbacks++
+	panels := to - from
+	if panels == 0 {
+		return nil
+	}
+	if need := w.o.Metric.terms() * n * panels; cap(s.columns) < need {
+		s.columns = make([]float32, need)
+	}
+	if runs := (panels + simd.CodeRun - 1) / simd.CodeRun; len(s.hits) < runs {
+		s.hits = make([]simd.CodeHits, runs)
+	}
+	if room := n*panels + 3; cap(s.lanes) < room {
+		s.lanes, s.head, s.rest = make([]int32, 0, room), make([]int32, room), make([]int32, room)
+	}
+	codes := c.panels[from*n*c.first:][:panels*n*c.first]
+	columns := c.columnsOf(s.columns, w.o.Metric, from, panels)
+	w.stats.Bytes += int64(len(codes) + 4*firstColumns*n*panels)
+	for _, t := range w.all {
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
 		}
+		if s.skip[t] > 0 {
+			s.skip[t]--
+		} else if !w.cascade.tiles[t].plain {
+			if w.siftTile(t, from, panels, codes, columns) {
+				s.heat[t] /= 2
+				continue
+			}
+			s.heat[t] = min(2*s.heat[t]+1, longestSkip)
+			s.skip[t] = s.heat[t]
+		}
+		s.flooded = append(s.flooded, t)
+		w.stats.Fallbacks++
 	}
 	return nil
 }
 
 // siftTile runs a tile of queries over the codes of some panels. It reports
 // whether that was worth the while; if not, it leaves no survivors.
-func (w *worker) siftTile(t, panel, panels int, codes []uint8, columns []float32) bool {
+func (w *worker) siftTile(t, from, panels int, codes []uint8, columns []float32) bool {
+	const n = simd.PanelRows
 	s, v := w.sift, &w.cascade.tiles[t]
 	first, last := w.tileRange(t)
 	s.tile = v.CodeTile
 	s.weights = v.weights(s.weights, w.o.Metric, s.c.reach[partFirst], last-first)
 	s.tile.Weights = s.weights
-	var floors [simd.TileQueries]float32
+	floors := &s.floors
 	for i := range floors {
 		floors[i] = float32(math.NaN()) // no bound reaches that of an absent query
 		if first+i < last {
 			floors[i] = v.floor(i, w.floor(first+i, s.c.maxNorm), w.o.Metric, s.c.reach[partFirst])
 		}
 	}
-	total := simd.CodeScan(&s.hits, codes, columns, &s.tile, &floors)
-	pairs := panels * simd.PanelRows * (last - first)
-	w.stats.Coded += int64(pairs)
+	pairs := panels * n * (last - first)
+	limit := max(n, int(min(floodShare, float64(w.ix.dim)/floodDim)*float64(pairs)))
+	total := 0
+	terms := len(s.weights)
+	for run := 0; run < panels; run += simd.CodeRun {
+		end := min(run+simd.CodeRun, panels)
+		total += simd.CodeScan(&s.hits[run/simd.CodeRun], codes[run*n*s.c.first:end*n*s.c.first],
+			columns[run*n*terms:end*n*terms], &s.tile, floors)
+		w.stats.Coded += int64((end - run) * n * (last - first))
+		if total > limit {
+			return false
+		}
+	}
 	if total == 0 {
 		return true
 	}
-	if share := min(floodShare, float64(w.ix.dim)/floodDim); float64(total) > share*float64(pairs) && total > simd.PanelRows {
-		return false
-	}
 	w.stats.Second += int64(total)
 	before := len(s.survivors)
-	dims := s.c.dims - headDims
-	for i := range last - first {
-		q := first + i
+	for q := first; q < last; q++ {
 		lanes := s.lanes[:0]
-		for word, set := range s.hits[i][:(panels+1)/2] {
-			base := int32(panel*simd.PanelRows + word*64)
-			for ; set != 0; set &= set - 1 {
-				lanes = append(lanes, base+int32(bits.TrailingZeros64(set)))
+		for run := 0; run < panels; run += simd.CodeRun {
+			count := min(panels-run, simd.CodeRun)
+			base := int32((from + run) * n)
+			for word, set := range s.hits[run/simd.CodeRun][q-first][:(count+1)/2] {
+				for ; set != 0; set &= set - 1 {
+					lanes = append(lanes, base+int32(word*64+bits.TrailingZeros64(set)))
+				}
 			}
 		}
-		if len(lanes) == 0 {
-			continue
-		}
-		n := &w.cascade.next[q]
-		head, rest := s.head[:len(lanes)], s.rest[:len(lanes)]
-		simd.CodeDots(head, s.c.head, lanes, w.cascade.head[q*headDims:][:headDims], n.head.start)
-		simd.CodeDots(rest, s.c.rest, lanes, w.cascade.rest[q*dims:][:dims], n.rest.start)
-		floor := float64(w.floor(q, s.c.maxNorm))
-		for j, lane := range lanes {
-			if n.reaches(&s.c, w.o.Metric, int(lane), head[j], rest[j], floor) {
-				s.survivors = append(s.survivors, survivor{int32(q), lane})
-			}
+		if len(lanes) > 0 {
+			w.siftQuery(q, lanes)
 		}
 	}
-	if found := len(s.survivors) - before; found > 4*panels && found > simd.PanelRows {
+	if found := len(s.survivors) - before; found > manySurvivors*panels && found > n {
 		s.survivors = s.survivors[:before]
 		return false
 	}
 	return true
+}
+
+// siftQuery runs the second stage of a query over some lanes.
+func (w *worker) siftQuery(q int, lanes []int32) {
+	s := w.sift
+	v, dims := &w.cascade.next[q], s.c.dims-headDims
+	count := len(lanes)
+	for len(lanes)%4 != 0 { // as the kernel takes them
+		lanes = append(lanes, lanes[0])
+	}
+	head, rest := s.head[:len(lanes)], s.rest[:len(lanes)]
+	simd.CodeDots(head, s.c.head, lanes, w.cascade.head[q*headDims:][:headDims], v.head.start)
+	simd.CodeDots(rest, s.c.rest, lanes, w.cascade.rest[q*dims:][:dims], v.rest.start)
+	floor := float64(w.floor(q, s.c.maxNorm))
+	for j, lane := range lanes[:count] {
+		if v.reaches(&s.c, w.o.Metric, int(lane), head[j], rest[j], floor) {
+			s.survivors = append(s.survivors, survivor{int32(q), lane})
+		}
+	}
 }
 
 // score scores the survivors in a block exactly, panel by panel.
@@ -247,62 +266,35 @@ func (w *worker) score(ctx context.Context, b *store.Block) error {
 	return nil
 }
 
-// scoreSome scores the first survivors in a panel, of up to a tile of queries,
+// scoreSome scores the first survivors in a panel, up to as many as scratch holds,
 // and returns the others. The pairs of a query lie side by side.
 func (w *worker) scoreSome(b *store.Block, lane int, panel, scale, bias []float32, mine []survivor) ([]survivor, error) {
 	s := w.sift
-	var queries [simd.TileQueries]int
-	var masks [simd.TileQueries]uint32
 	count := 0
-	for len(mine) > 0 {
-		q := mine[0].query
-		if count == len(queries) {
-			break
-		}
-		queries[count], masks[count] = int(q), 0
-		for len(mine) > 0 && mine[0].query == q {
-			at := int(mine[0].lane) - lane
-			if !b.Dead[lane+at] && (w.o.Allow == nil || w.o.Allow(b.Row[lane+at])) {
-				masks[count] |= 1 << at
-			}
-			mine = mine[1:]
-		}
-		if masks[count] != 0 {
+	for ; len(mine) > 0 && count < len(s.pairLanes); mine = mine[1:] {
+		at := int(mine[0].lane)
+		if !b.Dead[at] && (w.o.Allow == nil || w.o.Allow(b.Row[at])) {
+			s.pairLanes[count], s.pairRows[count] = int32(at-lane), mine[0].query
 			count++
 		}
 	}
-	if count == 0 {
-		return mine, nil
-	}
-	if count <= scanTo {
-		var scores [simd.PanelRows]float32
-		for j := range count {
-			q := queries[j]
-			simd.Scan(scores[:], panel, scale, bias, w.rows.Row(q))
-			if hits := reaching(&scores, w.floor(q, b.MaxNorm)) & masks[j]; hits != 0 {
-				if err := w.collect(0, q, b, lane, panel, hits, &scores); err != nil {
-					return nil, err
-				}
-				if err := w.offer(0, q); err != nil {
-					return nil, err
-				}
+	simd.Pairs(s.pairScores[:count], panel, scale, bias, s.pairLanes[:count], w.rows, s.pairRows[:count])
+	w.stats.Scores += int64(count)
+	for j := 0; j < count; {
+		q := int(s.pairRows[j])
+		floor := w.floor(q, b.MaxNorm)
+		var hits uint32
+		for ; j < count && int(s.pairRows[j]) == q; j++ {
+			if at := s.pairLanes[j]; s.pairScores[j] >= floor {
+				hits |= 1 << at
+				s.scores[at] = s.pairScores[j]
 			}
 		}
-		return mine, nil
-	}
-	floors := noFloor
-	for j := range count {
-		copy(s.group.Row(j), w.rows.Row(queries[j]))
-		floors[j] = w.floor(queries[j], b.MaxNorm)
-	}
-	simd.PackQueries(s.packed, s.group.Slice(0, count))
-	simd.Tile(&w.tile, panel, scale, bias, s.packed, &floors)
-	for j := range count {
-		if hits := w.tile.Hits[j] & masks[j]; hits != 0 {
-			if err := w.collect(0, queries[j], b, lane, panel, hits, &w.tile.Scores[j]); err != nil {
+		if hits != 0 {
+			if err := w.collect(0, q, b, lane, panel, hits, &s.scores); err != nil {
 				return nil, err
 			}
-			if err := w.offer(0, queries[j]); err != nil {
+			if err := w.offer(0, q); err != nil {
 				return nil, err
 			}
 		}

@@ -51,14 +51,17 @@ func (w width) xor(x Op, into reg.VecVirtual) {
 	}
 }
 
-var file = flag.String("kernels", "float", "which file to write: float or int8")
+var file = flag.String("kernels", "float", "which file to write: float, int8 or pairs")
 
 func main() {
 	flag.Parse()
 	ConstraintExpr("amd64")
-	if *file == "int8" {
+	switch *file {
+	case "int8":
 		codeKernels()
-	} else {
+	case "pairs":
+		pairs()
+	default:
 		floatKernels()
 	}
 	Generate()
