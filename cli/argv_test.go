@@ -160,6 +160,7 @@ func TestWrongCommandLines(t *testing.T) {
 		"query a --from b --exclude-self":             "--exclude-self needs queries that are rows of a",
 		"query a --row 0 --images d":                  "--images is for -o FILE.html",
 		"bench search -k 20,x":                        `-k 20,x: "x" is not a number of neighbours`,
+		"bench search --noise x":                      "--noise x: not a share",
 		"bench evaluate --rows 5 --size 1g":           "--rows and --size exclude each other",
 		"index codes":                                 "index codes: missing BANK (membank index codes --help shows an example)",
 		"index code a":                                "index code: unknown command (did you mean index codes?)",

@@ -35,13 +35,14 @@ func benchCommand() *ucli.Command {
 					"every pair, computed or saved: above 100 % of the limit is what codes save.\n" +
 					"MEMBANK_SIMD=avx2 (or generic) forces a lesser level.\n\n" +
 					"  membank bench search\n" +
-					"  membank bench search --rows 100000 --dim 2048\n" +
+					"  membank bench search --rows 100000 --dim 2048 --noise 0.01\n" +
 					"  membank bench search --rows 100000 --metric l2 -k 20\n" +
 					"  MEMBANK_SIMD=avx2 membank bench search",
 				Flags: []ucli.Flag{rows, dim, dir,
 					&ucli.StringFlag{Name: "queries", Usage: "`N` queries of the batch", DefaultText: "2048"},
 					&ucli.StringFlag{Name: "k", Usage: "`K` neighbours of each query, or several numbers: K,K,…", DefaultText: "20,200"},
 					&ucli.StringFlag{Name: "rank", Usage: "a gallery of `N` directions with structure", DefaultText: "64"},
+					&ucli.StringFlag{Name: "noise", Usage: "with so much energy beside them, as a `SHARE` of theirs", DefaultText: "0.05"},
 					&ucli.StringFlag{Name: "metric", Usage: "`METRIC`: cosine, dot or l2", Value: "cosine", DefaultText: "cosine"},
 				},
 				Action: figures(benchSearch),
@@ -194,8 +195,14 @@ func benchSearch(ctx context.Context, s *session, c *ucli.Context, p perf.Progre
 	if err != nil {
 		return nil, usage("--metric %s: no such metric (cosine, dot or l2)", c.String("metric"))
 	}
+	noise := 0.0
+	if text := c.String("noise"); text != "" {
+		if noise, err = strconv.ParseFloat(text, 64); err != nil || !(noise > 0 && noise < 1e6) {
+			return nil, usage("--noise %s: not a share (write 0.01)", text)
+		}
+	}
 	return perf.Search(ctx, perf.SearchOptions{
-		Dir: c.String("dir"), Rows: n["rows"], Dim: int(n["dim"]), Queries: int(n["queries"]), K: ks, Rank: int(n["rank"]),
+		Dir: c.String("dir"), Rows: n["rows"], Dim: int(n["dim"]), Queries: int(n["queries"]), K: ks, Rank: int(n["rank"]), Noise: noise,
 		Metric: metric, Threads: s.threads, Progress: p,
 	})
 }

@@ -148,6 +148,7 @@ func commands() []*ucli.Command {
 		indexCommand(),
 		compactCommand(),
 		verifyCommand(),
+		repairCommand(),
 		doctorCommand(),
 		benchCommand(),
 		completionCommand(),

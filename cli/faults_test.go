@@ -446,6 +446,57 @@ func TestDamage(t *testing.T) {
 	}
 }
 
+// Repair looks and changes nothing, until it is told to take what is left.
+func TestRepair(t *testing.T) {
+	database(t)
+	db := os.Getenv("MEMBANK_DB")
+	file := features(t, filepath.Join(t.TempDir(), "good.npy"), 500, nil)
+	must(t, "ingest", "kept", file)
+	old := filepath.Join(t.TempDir(), "old")
+	if err := os.CopyFS(old, os.DirFS(db)); err != nil {
+		t.Fatal(err)
+	}
+	must(t, "ingest", "lost", file)
+	// An older copy of the blocks under the newer record of commits.
+	for _, name := range []string{"COMMIT.a", "COMMIT.b"} {
+		b, err := os.ReadFile(filepath.Join(db, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(old, name), b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r := run(t, "ls", "--db", old); r.code != exitCorrupt || !strings.Contains(r.err, `"lost"`) {
+		t.Fatalf("ls: exit %d, %q", r.code, r.err)
+	}
+	for range 2 {
+		r := run(t, "repair", "--db", old)
+		if r.code != exitCorrupt || !strings.Contains(r.out, "kept") || !strings.Contains(r.out, "lost") || !strings.Contains(r.err, "--accept-loss") {
+			t.Fatalf("repair: exit %d, %q, %q", r.code, r.out, r.err)
+		}
+	}
+	if r := run(t, "repair", "--db", old, "--drop"); r.code != exitUsage {
+		t.Errorf("repair --drop: exit %d, %q", r.code, r.err)
+	}
+	var found repaired
+	r := run(t, "repair", "--db", old, "--accept-loss", "--drop", "--json")
+	if err := json.Unmarshal([]byte(r.out), &found); err != nil || r.code != exitOK || !found.Accepted || len(found.Banks) != 2 {
+		t.Fatalf("repair --accept-loss: exit %d, %v, %s %s", r.code, err, r.out, r.err)
+	}
+	for _, b := range found.Banks {
+		if b.Whole != (b.Bank == "kept") {
+			t.Errorf("%+v", b)
+		}
+	}
+	if r := run(t, "show", "kept", "--db", old, "--json"); r.code != exitOK || !strings.Contains(r.out, `"rows":500`) {
+		t.Errorf("show: exit %d, %q, %q", r.code, r.out, r.err)
+	}
+	if r := run(t, "repair", "--db", old); r.code != exitOK {
+		t.Errorf("repair of a sound database: exit %d, %q", r.code, r.out)
+	}
+}
+
 // Every error of the rooms below that the contract has a code for gets it.
 func TestMeanings(t *testing.T) {
 	for err, want := range map[error]int{

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"time"
 
 	"membank/simd"
 	"membank/store"
@@ -26,6 +28,8 @@ type GraphOptions struct {
 	Memory int64
 	// Progress, if set, is told now and then how many rows are done.
 	Progress func(done, total int64)
+
+	alone bool // no row is expected to have what its neighbours have: for benchmarks
 }
 
 // GraphStats says what a graph cost.
@@ -34,9 +38,11 @@ type GraphStats struct {
 	Stats
 }
 
-// How many rows ask at once: enough that reading the bank costs little for each.
+// How many rows ask at once: enough that reading the bank costs little for each,
+// few enough that exact scoring finds their vectors in the cache. It matters little:
+// of 1,024 to 16,384 the slowest took a quarter longer than the fastest.
 const (
-	graphBatch = 16384
+	graphBatch = 2048
 	rangeBatch = 256 // the first time, where only scores limit the answers
 )
 
@@ -48,10 +54,11 @@ const (
 //
 // Rows are read and answered some thousands at a time, so memory is bounded by
 // o.Memory, however many edges there are; fewer at a time where answers turn out
-// large. Only one row whose own answer is too large is an ErrMemory, and its rows
-// before were emitted. What emit returns ends the work and is returned. Cost: that
-// of a Search with all rows as queries.
+// large. An ErrMemory means that one row's own answer does not fit; rows before it
+// were emitted. An error of emit ends the work and is returned. The cost is that of
+// a Search with all rows as queries, or a little less (expect.go).
 func (ix *Index) Graph(ctx context.Context, o GraphOptions, emit func(row int64, hits []Hit) error) (GraphStats, error) {
+	start := time.Now()
 	if o.Memory <= 0 {
 		o.Memory = DefaultMemory
 	}
@@ -59,6 +66,9 @@ func (ix *Index) Graph(ctx context.Context, o GraphOptions, emit func(row int64,
 	options := g.options()
 	if _, err := ix.check(simd.Matrix{}, &options); err != nil {
 		return g.stats, err
+	}
+	if ix.useCodes(&options) && !options.ranged() && !o.alone {
+		g.expect, g.k = newExpectation(o.Memory/8, ix.small), options.K
 	}
 	most := g.most()
 	vectors, rows := simd.NewMatrix(most, ix.dim), make([]int64, most)
@@ -69,6 +79,7 @@ func (ix *Index) Graph(ctx context.Context, o GraphOptions, emit func(row int64,
 	for {
 		n, err := g.rows.next(ctx, vectors.Slice(0, size), rows)
 		if err != nil || n == 0 {
+			g.stats.Seconds = time.Since(start).Seconds()
 			return g.stats, err
 		}
 		edges := g.stats.Edges
@@ -86,12 +97,16 @@ func (ix *Index) Graph(ctx context.Context, o GraphOptions, emit func(row int64,
 }
 
 type graph struct {
-	ix    *Index
-	o     GraphOptions
-	emit  func(row int64, hits []Hit) error
-	rows  rowReader
-	told  int64 // of progress
-	stats GraphStats
+	ix   *Index
+	o    GraphOptions
+	emit func(row int64, hits []Hit) error
+	rows rowReader
+	told int64 // of progress
+	// What is known of rows that are still to ask, nil if it would not help;
+	// and the number of hits a row has then.
+	expect *expectation
+	k      int
+	stats  GraphStats
 }
 
 // options are those of the searches that make the graph.
@@ -109,7 +124,7 @@ func (g *graph) most() int {
 	if g.o.K > 0 {
 		k = min(int64(g.o.K), g.ix.rows)
 	}
-	each := 20*int64(g.ix.dim) + 3*hitBytes*k + 256
+	each := 24*int64(g.ix.dim) + 3*hitBytes*k + 512
 	most := max(1, min(graphBatch, g.o.Memory/2/each))
 	if most > simd.TileQueries {
 		most -= most % simd.TileQueries
@@ -120,36 +135,24 @@ func (g *graph) most() int {
 // answer emits the neighbours of some rows. It reports whether they could all be
 // asked at once.
 func (g *graph) answer(ctx context.Context, vectors simd.Matrix, rows []int64) (whole bool, err error) {
-	before := g.stats.Rows
-	o := g.options()
-	o.ExcludeRow = rows
-	if g.o.Progress != nil {
-		o.Progress = func(done, total int64) {
-			g.tell(before + int64(float64(len(rows))*float64(done)/float64(max(total, 1))))
-		}
-	}
-	r, err := g.ix.Search(ctx, vectors, o)
-	if errors.Is(err, ErrMemory) && vectors.Rows > 1 {
-		half := vectors.Rows / 2
+	hits, err := g.ask(ctx, vectors, rows)
+	if errors.Is(err, ErrMemory) && len(rows) > 1 {
+		half := len(rows) / 2
 		if _, err = g.answer(ctx, vectors.Slice(0, half), rows[:half]); err == nil {
-			_, err = g.answer(ctx, vectors.Slice(half, vectors.Rows), rows[half:])
+			_, err = g.answer(ctx, vectors.Slice(half, len(rows)), rows[half:])
 		}
 		return false, err
 	}
 	if err != nil {
-		var bad *QueryError
-		if errors.As(err, &bad) {
-			return false, fmt.Errorf("row %d: %w", rows[bad.Query], bad.Err)
-		}
 		return false, err
 	}
-	g.stats.Stats.add(r.Stats)
-	g.stats.Passes += r.Stats.Passes
-	g.stats.Seconds += r.Stats.Seconds
-	for i, hits := range r.Hits {
+	if g.expect != nil {
+		g.learn(vectors, rows, hits)
+	}
+	for i, list := range hits {
 		g.stats.Rows++
-		g.stats.Edges += int64(len(hits))
-		if err := g.emit(rows[i], hits); err != nil {
+		g.stats.Edges += int64(len(list))
+		if err := g.emit(rows[i], list); err != nil {
 			return false, err
 		}
 	}
@@ -157,6 +160,128 @@ func (g *graph) answer(ctx context.Context, vectors simd.Matrix, rows []int64) (
 		g.tell(g.stats.Rows)
 	}
 	return true, nil
+}
+
+// ask finds the neighbours of some rows: first of those of which it is known what
+// to expect, then of the others.
+func (g *graph) ask(ctx context.Context, vectors simd.Matrix, rows []int64) ([][]Hit, error) {
+	var guessed, others []int
+	var guesses []float32
+	for i, row := range rows {
+		guess, known := float32(0), false
+		if g.expect != nil {
+			guess, known = g.expect.guess(row)
+		}
+		if known {
+			guessed, guesses = append(guessed, i), append(guesses, guess*g.scale(vectors.Row(i)))
+		} else {
+			others = append(others, i)
+		}
+	}
+	if g.expect == nil || len(guessed) < g.expect.guessedFrom {
+		r, err := g.search(ctx, vectors, rows, 0)
+		return r.Hits, err
+	}
+	hits := make([][]Hit, len(rows))
+	o := g.options()
+	part := g.choose(vectors, rows, guessed, &o)
+	r, again, err := g.ix.searchFrom(ctx, part, o, guesses, func(done float64) {
+		if g.o.Progress != nil {
+			g.tell(g.stats.Rows + int64(done*float64(len(guessed))))
+		}
+	})
+	g.count(r.Stats)
+	if err != nil {
+		return nil, ofRow(err, o.ExcludeRow)
+	}
+	for i, list := range r.Hits {
+		hits[guessed[i]] = list
+	}
+	g.stats.Repeated += int64(len(again))
+	for _, i := range again {
+		others = append(others, guessed[i])
+	}
+	if len(others) == 0 {
+		return hits, nil
+	}
+	slices.Sort(others)
+	part = g.choose(vectors, rows, others, &o)
+	r, err = g.search(ctx, part, o.ExcludeRow, len(guessed)-len(again))
+	for i, list := range r.Hits {
+		hits[others[i]] = list
+	}
+	return hits, err
+}
+
+// search asks for the neighbours of rows without expectations; of the batch, so
+// many rows are done.
+func (g *graph) search(ctx context.Context, vectors simd.Matrix, rows []int64, done int) (Result, error) {
+	o := g.options()
+	o.ExcludeRow = rows
+	if g.o.Progress != nil {
+		o.Progress = func(pairs, total int64) {
+			g.tell(g.stats.Rows + int64(done) + int64(float64(len(rows))*float64(pairs)/float64(max(total, 1))))
+		}
+	}
+	r, err := g.ix.Search(ctx, vectors, o)
+	g.count(r.Stats)
+	return r, ofRow(err, rows)
+}
+
+// choose copies some of the vectors, and names their rows in o.
+func (g *graph) choose(vectors simd.Matrix, rows []int64, some []int, o *Options) simd.Matrix {
+	part := simd.NewMatrix(len(some), vectors.Dim)
+	o.ExcludeRow = make([]int64, len(some))
+	for i, at := range some {
+		copy(part.Row(i), vectors.Row(at))
+		o.ExcludeRow[i] = rows[at]
+	}
+	return part
+}
+
+// learn tells later rows what to expect.
+func (g *graph) learn(vectors simd.Matrix, rows []int64, hits [][]Hit) {
+	kth := make([]float32, len(rows))
+	for i, list := range hits {
+		if len(list) < g.k {
+			continue
+		}
+		kth[i] = g.o.Metric.printed(list[g.k-1].Score) / g.scale(vectors.Row(i))
+		g.expect.check(rows[i], kth[i])
+	}
+	for i, list := range hits {
+		if len(list) < g.k {
+			continue
+		}
+		for _, h := range list {
+			if h.Row > rows[len(rows)-1] {
+				g.expect.name(h.Row, kth[i])
+			}
+		}
+	}
+	g.expect.learn()
+}
+
+// scale is what scores grow with that a row has with others.
+func (g *graph) scale(row []float32) float32 {
+	if g.o.Metric != Dot {
+		return 1
+	}
+	return float32(max(simd.Norm(row), simd.Epsilon))
+}
+
+func (g *graph) count(s Stats) {
+	g.stats.Stats.add(s)
+	g.stats.Passes += s.Passes
+}
+
+// ofRow names the row of the bank instead of that of the batch.
+func ofRow(err error, rows []int64) error {
+	var bad *QueryError
+	if errors.As(err, &bad) {
+		return fmt.Errorf("row %d: %w", rows[bad.Query], bad.Err)
+	}
+	return err
 }
 
 // tell reports progress, which does not go back where rows are asked again.

@@ -3,6 +3,7 @@ package index
 import (
 	"context"
 	"errors"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -93,6 +94,79 @@ func TestGraphProperty(t *testing.T) {
 		}
 		mustEqual(t, got, want)
 	})
+}
+
+// Whatever is guessed, an answer is right or is said to be asked again.
+func TestSearchFromAnyGuess(t *testing.T) {
+	for name, gallery := range galleries {
+		t.Run(name, func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(8, uint64(len(name))))
+			m := simd.NewMatrix(300, 24)
+			gallery(rng, m)
+			dead := make([]bool, m.Rows)
+			dead[5], dead[200] = true, true
+			b := newBank(m, dead, 96)
+			ix := b.coded(t)
+			for _, metric := range []Metric{Cosine, Dot, L2} {
+				o := Options{K: 6, Metric: metric}
+				queries := some(rng, m, 60, gallery)
+				guesses := make([]float32, queries.Rows)
+				for range guesses {
+					o.ExcludeRow = append(o.ExcludeRow, int64(rng.IntN(m.Rows)))
+				}
+				want := b.reference(queries, o)
+				inf := float32(math.Inf(1))
+				for q, list := range want {
+					near := metric.printed(list[rng.IntN(len(list))].Score)
+					guesses[q] = []float32{near, near * 0.99, near * 1.01, near - 1, inf, -inf, float32(math.NaN()), metric.printed(list[5].Score)}[q%8]
+				}
+				r, again, err := ix.searchFrom(t.Context(), queries, o, guesses, func(float64) {})
+				if err != nil {
+					t.Fatal(err)
+				}
+				for q := range want {
+					last := metric.printed(want[q][len(want[q])-1].Score)
+					switch repeat := slices.Contains(again, q); {
+					case !repeat:
+						mustEqual(t, r.Hits[q:q+1], want[q:q+1])
+					case guesses[q] <= last:
+						t.Errorf("%v query %d: guess %v, the last is %v, and it is asked again", metric, q, guesses[q], last)
+					}
+				}
+			}
+		})
+	}
+}
+
+// Rows that lie in clusters are expected to have what their neighbours have, and
+// nearly all of it turns out right.
+func TestGraphExpects(t *testing.T) {
+	rng := rand.New(rand.NewPCG(6, 7))
+	m := simd.NewMatrix(3000, 16)
+	centres := simd.NewMatrix(30, 16)
+	fill(rng, centres, 1)
+	fill(rng, m, 0.3)
+	for i := range m.Rows {
+		for d, x := range centres.Row(i % 30) {
+			m.Row(i)[d] += x
+		}
+	}
+	b := newBank(m, nil, 320)
+	for _, metric := range []Metric{Cosine, Dot, L2} {
+		o := GraphOptions{K: 5, Metric: metric, Memory: 1 << 20}
+		_, want := b.neighbours(o)
+		_, got, stats := graphOf(t, b.coded(t), o)
+		mustEqual(t, got, want)
+		if stats.Repeated == 0 || stats.Repeated > stats.Rows/10 {
+			t.Errorf("%v: %d of %d rows were asked again", metric, stats.Repeated, stats.Rows)
+		}
+		o.alone = true
+		_, got, without := graphOf(t, b.coded(t), o)
+		mustEqual(t, got, want)
+		if stats.Scores+stats.Exact >= without.Scores+without.Exact {
+			t.Errorf("%v: %d pairs scored, %d without expectations", metric, stats.Scores+stats.Exact, without.Scores+without.Exact)
+		}
+	}
 }
 
 // The graph of real features is what Search answers to each of their rows, in any

@@ -168,12 +168,12 @@ func (db *DB) update(fn func(txn *badger.Txn) error) error {
 	return txn.Commit()
 }
 
-// filesSize is the bytes of Badger's files, as allocated on disk by length.
+// filesSize is the room that Badger's files take on the disk, holes not counted.
 func filesSize(dir string) (n int64) {
 	filepath.WalkDir(blocksDirectory(dir), func(_ string, d fs.DirEntry, err error) error {
 		if err == nil && !d.IsDir() {
 			if info, err := d.Info(); err == nil {
-				n += info.Size()
+				n += allocatedBytes(info)
 			}
 		}
 		return nil

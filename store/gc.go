@@ -196,7 +196,7 @@ func (db *DB) worthReclaiming() bool {
 }
 
 // Compact gives the space of removed banks, replaced rows and aborted writes back
-// to the disk, and returns how many bytes the files shrank by. It reads every
+// to the disk, and returns how much less room the files take. It reads every
 // record first, because collecting a damaged value log would lose what lies
 // behind the damage: ErrCorrupt, and nothing is moved. It waits for reads that
 // are under way; others wait for it. ErrBusy while a Writer is open.

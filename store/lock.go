@@ -86,7 +86,7 @@ func lockError(dir string, err error) error {
 	if h, ok := LockHolder(dir); ok {
 		who = h.String()
 	}
-	return fmt.Errorf("%s: %w by %s (wait for it, stop it, or go through its server with --db URL)",
+	return fmt.Errorf("%s: %w by %s (wait for it or stop it)",
 		dir, ErrLocked, who)
 }
 

@@ -104,7 +104,7 @@ func lockDirectory(dir string, shared bool) (func(), error) {
 	}
 	if err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB); err != nil {
 		f.Close()
-		return nil, fmt.Errorf("Cannot acquire directory lock on %q: %w", dir, err)
+		return nil, fmt.Errorf("directory lock on %q: %w", dir, err)
 	}
 	return func() { f.Close() }, nil
 }

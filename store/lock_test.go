@@ -48,7 +48,7 @@ func TestLockErrorNamesTheHolder(t *testing.T) {
 		if !errors.Is(err, ErrLocked) {
 			t.Fatal(err)
 		}
-		for _, want := range []string{fmt.Sprint("process ", cmd.Process.Pid), "-test.run", "since", "--db URL"} {
+		for _, want := range []string{fmt.Sprint("process ", cmd.Process.Pid), "-test.run", "since", "wait for it or stop it"} {
 			if !strings.Contains(err.Error(), want) {
 				t.Fatalf("%q is not in %v", want, err)
 			}

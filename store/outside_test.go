@@ -172,7 +172,7 @@ func FuzzDecodeOutside(f *testing.F) {
 		// Seal what the fuzzer made, so that the fields behind the checksum are
 		// reached as well.
 		if len(b) >= 28 {
-			b = append(bytes.Clone(b[:len(b)]), 0, 0, 0, 0)
+			b = append(bytes.Clone(b), 0, 0, 0, 0)
 			copy(b, outsideMagic)
 			b[8], b[9], b[10], b[11] = outsideVersion, 0, 0, 0
 			b = sealFrame(b[:len(b)-4])

@@ -2,7 +2,12 @@
 
 package store
 
-import "math"
+import (
+	"io/fs"
+	"math"
+)
+
+func allocatedBytes(info fs.FileInfo) int64 { return info.Size() }
 
 // freeBytes does not know here, so a full disk is noticed by the write that
 // fails.

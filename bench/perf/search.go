@@ -16,13 +16,14 @@ import (
 // SearchOptions say what Search measures. The zero value is the case whose numbers
 // people compare: 400,000 × 384, 2,048 queries, k = 20 and 200, cosine.
 type SearchOptions struct {
-	Dir      string // where the database is made, and removed; "": temporary files
-	Rows     int64  // 0: 400,000
-	Dim      int    // 0: 384
-	Rank     int    // directions of the gallery with structure; 0: 64
-	Queries  int    // of the batch; 0: 2,048
-	Single   int    // queries asked one by one in a round; 0: 8
-	K        []int  // of the batches, the first also of single queries; nil: 20, 200
+	Dir      string  // where the database is made, and removed; "": temporary files
+	Rows     int64   // 0: 400,000
+	Dim      int     // 0: 384
+	Rank     int     // of the gallery, as Gallery has it
+	Noise    float64 // likewise
+	Queries  int     // of the batch; 0: 2,048
+	Single   int     // queries asked one by one in a round; 0: 8
+	K        []int   // of the batches, the first also of single queries; nil: 20, 200
 	Metric   index.Metric
 	Threads  int           // 0: GOMAXPROCS
 	Rounds   int           // 0: 5
@@ -44,7 +45,7 @@ func Search(ctx context.Context, o SearchOptions) (figures []Figure, err error) 
 	if o.K == nil {
 		o.K = []int{20, 200}
 	}
-	maker, err := NewMaker(Gallery{Rows: o.Rows, Dim: o.Dim, Rank: o.Rank, Seed: o.Seed, Threads: o.Threads})
+	maker, err := NewMaker(Gallery{Rows: o.Rows, Dim: o.Dim, Rank: o.Rank, Noise: o.Noise, Seed: o.Seed, Threads: o.Threads})
 	if err != nil {
 		return nil, err
 	}
