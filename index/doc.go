@@ -13,6 +13,8 @@
 //	                simd.Tile (or Scan, for one query) → hits
 //	        offer   hits → TopK → a higher floor                 topk.go
 //
+// Graph asks it for the neighbours of every row, in batches (graph.go, expect.go).
+//
 // # What an answer is
 //
 // Larger is nearer: cosine and dot product are scores as they stand, L2 is −d²
