@@ -24,33 +24,45 @@ func benchCommand() *ucli.Command {
 		Name: "bench", Usage: "measure speed beside the machine's limits, and torture the store",
 		Subcommands: []*ucli.Command{
 			{
-				Name: "kernels", Usage: "tile and scan of every SIMD level, against FMA peak and memory",
+				Name: "kernels", Usage: "the kernels of every SIMD level, against FMA and int8 peak and memory",
 				Description: "  membank bench kernels",
 				Flags:       []ucli.Flag{dim},
 				Action:      figures(benchKernels),
 			},
 			{
-				Name: "search", Usage: "a batch of queries and single ones, exact",
-				Description: "  membank bench search\n  membank bench search --rows 100000 --metric l2",
+				Name: "search", Usage: "batches of queries and single ones, exact, with whole rows and with codes",
+				Description: "Both ways take turns, and their answers are compared bit for bit. Rates count\n" +
+					"every pair, computed or saved: above 100 % of the limit is what codes save.\n" +
+					"MEMBANK_SIMD=avx2 (or generic) forces a lesser level.\n\n" +
+					"  membank bench search\n" +
+					"  membank bench search --rows 100000 --dim 2048 --noise 0.01\n" +
+					"  membank bench search --rows 100000 --metric l2 -k 20\n" +
+					"  MEMBANK_SIMD=avx2 membank bench search",
 				Flags: []ucli.Flag{rows, dim, dir,
 					&ucli.StringFlag{Name: "queries", Usage: "`N` queries of the batch", DefaultText: "2048"},
-					&ucli.StringFlag{Name: "k", Usage: "`K` neighbours of each query", DefaultText: "20"},
+					&ucli.StringFlag{Name: "k", Usage: "`K` neighbours of each query, or several numbers: K,K,…", DefaultText: "20,200"},
+					&ucli.StringFlag{Name: "rank", Usage: "a gallery of `N` directions with structure", DefaultText: "64"},
+					&ucli.StringFlag{Name: "noise", Usage: "with so much energy beside them, as a `SHARE` of theirs", DefaultText: "0.05"},
 					&ucli.StringFlag{Name: "metric", Usage: "`METRIC`: cosine, dot or l2", Value: "cosine", DefaultText: "cosine"},
 				},
 				Action: figures(benchSearch),
 			},
 			{
-				Name: "ingest", Usage: "from .npy to a durable bank, against cp and fsync",
+				Name: "ingest", Usage: "from .npy to a durable bank, and to its codes, against cp and fsync",
 				Description: "  membank bench ingest --dir /data",
 				Flags:       []ucli.Flag{rows, dim, dir},
 				Action:      figures(benchIngest),
 			},
 			{
 				Name: "evaluate", Usage: "a gallery far larger than --memory, and the memory it takes",
-				Description: "  membank bench evaluate --size 6GB --memory 512MB --dir /data",
+				Description: "  membank bench evaluate --size 6GB --memory 512MB --dir /data\n" +
+					"  membank bench evaluate --rows 1281167 --dim 384 --queries 50000 -k 200 --dir /data",
 				Flags: []ucli.Flag{dim, dir,
+					&ucli.StringFlag{Name: "rows", Usage: "gallery of `N` rows", DefaultText: "as many as --size holds"},
 					&ucli.StringFlag{Name: "size", Usage: "gallery of `SIZE`", DefaultText: "6GB"},
 					&ucli.StringFlag{Name: "queries", Usage: "`N` queries", DefaultText: "2000"},
+					&ucli.StringFlag{Name: "k", Usage: "`K` neighbours of each query, or several numbers: K,K,…", DefaultText: "10,20,100,200"},
+					noCodesFlag(),
 				},
 				Action: figures(benchEvaluate),
 			},
@@ -143,6 +155,21 @@ func counts(c *ucli.Context, names ...string) (map[string]int64, error) {
 	return all, nil
 }
 
+// neighbourCounts reads -k of a benchmark; nil is its own default.
+func neighbourCounts(c *ucli.Context) (ks []int, err error) {
+	if c.String("k") == "" {
+		return nil, nil
+	}
+	for field := range strings.SplitSeq(c.String("k"), ",") {
+		k, err := strconv.Atoi(strings.TrimSpace(field))
+		if err != nil || k < 1 {
+			return nil, usage("-k %s: %q is not a number of neighbours (write 20,200)", c.String("k"), field)
+		}
+		ks = append(ks, k)
+	}
+	return ks, nil
+}
+
 func benchKernels(ctx context.Context, s *session, c *ucli.Context, p perf.Progress) ([]perf.Figure, error) {
 	n, err := counts(c, "dim")
 	if err != nil {
@@ -156,7 +183,11 @@ func benchKernels(ctx context.Context, s *session, c *ucli.Context, p perf.Progr
 }
 
 func benchSearch(ctx context.Context, s *session, c *ucli.Context, p perf.Progress) ([]perf.Figure, error) {
-	n, err := counts(c, "rows", "dim", "queries", "k")
+	n, err := counts(c, "rows", "dim", "queries", "rank")
+	if err != nil {
+		return nil, err
+	}
+	ks, err := neighbourCounts(c)
 	if err != nil {
 		return nil, err
 	}
@@ -164,8 +195,14 @@ func benchSearch(ctx context.Context, s *session, c *ucli.Context, p perf.Progre
 	if err != nil {
 		return nil, usage("--metric %s: no such metric (cosine, dot or l2)", c.String("metric"))
 	}
+	noise := 0.0
+	if text := c.String("noise"); text != "" {
+		if noise, err = strconv.ParseFloat(text, 64); err != nil || !(noise > 0 && noise < 1e6) {
+			return nil, usage("--noise %s: not a share (write 0.01)", text)
+		}
+	}
 	return perf.Search(ctx, perf.SearchOptions{
-		Dir: c.String("dir"), Rows: n["rows"], Dim: int(n["dim"]), Queries: int(n["queries"]), K: int(n["k"]),
+		Dir: c.String("dir"), Rows: n["rows"], Dim: int(n["dim"]), Queries: int(n["queries"]), K: ks, Rank: int(n["rank"]), Noise: noise,
 		Metric: metric, Threads: s.threads, Progress: p,
 	})
 }
@@ -179,12 +216,21 @@ func benchIngest(ctx context.Context, s *session, c *ucli.Context, p perf.Progre
 }
 
 func benchEvaluate(ctx context.Context, s *session, c *ucli.Context, p perf.Progress) ([]perf.Figure, error) {
-	n, err := counts(c, "dim", "queries")
+	n, err := counts(c, "rows", "dim", "queries")
 	if err != nil {
 		return nil, err
 	}
-	o := perf.EvaluateOptions{Dir: c.String("dir"), Dim: int(n["dim"]), Queries: n["queries"], Memory: s.memory, Threads: s.threads, Progress: p}
+	o := perf.EvaluateOptions{
+		Dir: c.String("dir"), Rows: n["rows"], Dim: int(n["dim"]), Queries: n["queries"],
+		NoCodes: c.Bool("no-codes"), Memory: s.memory, Threads: s.threads, Progress: p,
+	}
+	if o.K, err = neighbourCounts(c); err != nil {
+		return nil, err
+	}
 	if text := c.String("size"); text != "" {
+		if o.Rows > 0 {
+			return nil, usage("%s: --rows and --size exclude each other (give one)", s.name)
+		}
 		if o.Bytes, err = parseSize(text); err != nil {
 			return nil, usage("--size: %v", err)
 		}

@@ -84,6 +84,7 @@ var meanings = []struct {
 	{index.ErrOptions, exitUsage, "usage", "see --help"},
 	{index.ErrQuery, exitBadInput, "bad_query", "take such rows out"},
 	{index.ErrOverflow, exitBadInput, "overflow", "scale the vectors down"},
+	{index.ErrCodes, exitCorrupt, "corrupt_codes", "membank index codes BANK --relearn makes them anew; --no-codes searches without"},
 	{index.ErrMemory, exitFailure, "memory", "raise --memory, or ask for fewer neighbours"},
 	{fs.ErrNotExist, exitNotFound, "no_such_file", "check the path"},
 	{syscall.ENOSPC, exitFailure, "no_space", "free some space on that disk"},

@@ -37,6 +37,7 @@ func evalCommand() *ucli.Command {
 				&ucli.BoolFlag{Name: "per-class", Usage: "the accuracy of each class, too"},
 				&ucli.BoolFlag{Name: "exact", Usage: "compare every row (so it is without this flag, too)"},
 				&ucli.StringFlag{Name: "nprobe", Usage: "read `N` lists of an IVF index"},
+				noCodesFlag(),
 			},
 			Action: action(nil, runEvalKNN),
 		}},
@@ -72,7 +73,7 @@ func runEvalKNN(ctx context.Context, s *session, c *ucli.Context, _ []string) er
 				progress := s.newBar("eval knn", "queries", queries.Info().Rows)
 				defer progress.close()
 				result, err := e.Evaluate(ctx, gallery, queries, eval.RunOptions{
-					Threads: s.threads, Memory: s.memory / 2,
+					Threads: s.threads, Memory: s.memory / 2, NoCodes: c.Bool("no-codes"),
 					Progress: func(done, _ int64) { progress.set(done) },
 				})
 				progress.close()

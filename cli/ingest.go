@@ -33,7 +33,9 @@ func ingestCommand() *ucli.Command {
 		Name: "ingest", Usage: "put embeddings into a bank", ArgsUsage: "BANK FILE…",
 		Description: "Reads .npy, .npz and .csv; several files are taken end to end. The bank changes\n" +
 			"in one step when everything is on disk: an ingest that fails or is interrupted\n" +
-			"leaves it as it was.\n\n" +
+			"leaves it as it was. What it prints says that the rows are there to stay. Large\n" +
+			"banks get codes after that, which make searches faster; interrupting that leaves\n" +
+			"the bank without codes and is no failure.\n\n" +
 			"  membank ingest train train.npy --labels train_labels.npy --keys train_paths.txt\n" +
 			"  membank ingest train more.npz --array feats --labels-array y --append\n" +
 			"  membank ingest web shard-*.npy --dtype f16",
@@ -48,6 +50,7 @@ func ingestCommand() *ucli.Command {
 			&ucli.BoolFlag{Name: "append", Usage: "add the rows to a bank that exists"},
 			&ucli.BoolFlag{Name: "replace", Usage: "take the place of a bank that exists"},
 			&ucli.BoolFlag{Name: "skip-bad", Usage: "leave out rows with NaN or Inf, and say how many"},
+			&ucli.BoolFlag{Name: "no-codes", Usage: "build no codes, which make searches of many rows faster"},
 		},
 		Action: action([]string{"BANK", "FILE…"}, runIngest),
 	}
@@ -100,7 +103,10 @@ func runIngest(ctx context.Context, s *session, c *ucli.Context, args []string) 
 		if err != nil {
 			return err
 		}
-		return s.emit(result, func(w io.Writer) { printIngested(w, result) })
+		if err := s.emit(result, func(w io.Writer) { printIngested(w, result) }); err != nil || c.Bool("no-codes") {
+			return err
+		}
+		return s.encodeIngested(ctx, db, args[0])
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"membank/index"
 	"membank/store"
 
 	ucli "github.com/urfave/cli/v2"
@@ -73,6 +74,7 @@ type bankCard struct {
 	bankLine
 	Deleted     int64              `json:"deleted"`
 	ZeroVectors int64              `json:"zero_vectors"`
+	Codes       *bankCodes         `json:"codes"` // null: none
 	Attributes  []string           `json:"attributes"`
 	ClassNames  []string           `json:"class_names"`
 	Created     time.Time          `json:"created"`
@@ -87,12 +89,16 @@ func showCommand() *ucli.Command {
 			return s.reading(ctx, func(db *store.DB) error {
 				return snapshot(db, args[0], func(snap *store.Snapshot) error {
 					i := snap.Info()
+					codes, damage := index.DescribeCodes(snap)
 					card := bankCard{
-						bankLine: lineOf(i), Deleted: i.Next - i.Rows, ZeroVectors: i.ZeroVectors,
+						bankLine: lineOf(i), Deleted: i.Next - i.Rows, ZeroVectors: i.ZeroVectors, Codes: codesOf(codes),
 						Attributes: orEmpty(i.Attributes), ClassNames: orEmpty(i.ClassNames),
 						Created: i.Created, Sources: i.Sources,
 					}
-					return s.emit(card, func(w io.Writer) { printCard(w, card) })
+					if err := s.emit(card, func(w io.Writer) { printCard(w, card) }); err != nil {
+						return err
+					}
+					return damage
 				})
 			})
 		}),
@@ -125,6 +131,11 @@ func printCard(w io.Writer, c bankCard) {
 	}
 	if len(c.Attributes) > 0 {
 		fields = append(fields, [2]string{"attributes", strings.Join(c.Attributes, ", ")})
+	}
+	if c.Codes != nil {
+		fields = append(fields, [2]string{"codes", codesText(c.Codes, c.Dim)})
+	} else if ok, _ := index.PaysOff(c.Rows, c.Dim); ok {
+		fields = append(fields, [2]string{"codes", "none (membank index codes " + c.Bank + " makes them)"})
 	}
 	fields = append(fields, [2]string{"created", c.Created.Local().Format("2006-01-02 15:04:05")})
 	for _, p := range c.Sources {

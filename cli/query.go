@@ -44,6 +44,7 @@ func queryCommand() *ucli.Command {
 			&ucli.StringFlag{Name: "min-score", Usage: "only rows that score at least `S` (l2: at most)"},
 			&ucli.BoolFlag{Name: "exclude-self", Usage: "no row is its own neighbour (with --key, --row, --from the same bank)"},
 			outputFlag("write the answers to `FILE`: .npz, .csv or .html"),
+			noCodesFlag(),
 			&ucli.StringFlag{Name: "images", Usage: "`DIR` where keys are paths of images, for .html"},
 		},
 		Action: action([]string{"BANK"}, runQuery),
@@ -88,9 +89,14 @@ func runQuery(ctx context.Context, s *session, c *ucli.Context, args []string) e
 	})
 }
 
+// noCodesFlag is for measuring what codes are worth.
+func noCodesFlag() ucli.Flag {
+	return &ucli.BoolFlag{Name: "no-codes", Usage: "compare whole rows only, without codes; the answer is the same"}
+}
+
 // searchOptions reads the flags that say what is searched for.
 func searchOptions(s *session, c *ucli.Context) (o index.Options, err error) {
-	o.Threads, o.Memory = s.threads, s.memory/2
+	o.Threads, o.Memory, o.NoCodes = s.threads, s.memory/2, c.Bool("no-codes")
 	if o.Metric, err = index.ParseMetric(c.String("metric")); err != nil {
 		return o, usage("--metric %s: no such metric (cosine, dot or l2)", c.String("metric"))
 	}

@@ -70,7 +70,9 @@ var changing = []struct {
 	{regexp.MustCompile(`\([0-9.]+ [KMG]?i?B/s\)`), "(# B/s)"},
 	{regexp.MustCompile(`[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:.]+(Z|[+-][0-9:]+)?`), "DATE"},
 	{regexp.MustCompile(`[0-9.]+ [KMG]iB`), "# MiB"},
-	{regexp.MustCompile(`"bytes":[0-9]+`), `"bytes":0`},
+	{regexp.MustCompile(`"(bytes|freed)":[0-9]+`), `"$1":0`},
+	{regexp.MustCompile(`"(first|second|directions)":[0-9]+`), `"$1":0`},
+	{regexp.MustCompile(`[0-9]+ and then [0-9]+ of `), "# and then # of "},
 	{regexp.MustCompile(` {2,}`), "  "},
 }
 

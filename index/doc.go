@@ -13,6 +13,8 @@
 //	                simd.Tile (or Scan, for one query) → hits
 //	        offer   hits → TopK → a higher floor                 topk.go
 //
+// Graph asks it for the neighbours of every row, in batches (graph.go, expect.go).
+//
 // # What an answer is
 //
 // Larger is nearer: cosine and dot product are scores as they stand, L2 is −d²
@@ -40,6 +42,24 @@
 // close, so it is compared with a floor lowered by a proven bound on its rounding
 // (bound.go), and what reaches that is scored at once by simd.SquaredDistance.
 // The answer is the exact top k of the directly computed distances.
+//
+// # Codes
+//
+// A bank may have codes: every row's coordinates along the directions in which rows
+// vary most (basis.go, learn.go), in steps of a byte, with the norms of all that
+// they miss (codes.go). A search proves by them that most rows cannot reach the
+// floor, and scores only the others from their vectors (cascade.go has the proof,
+// sift.go the loop):
+//
+//	seed    some panels, exactly; a guess of the final floor from them   guess.go
+//	sift    all pairs by the first dims, integer products in tiles of    sift.go
+//	        12 queries; what reaches the floor by more dims, row by row
+//	score   what is left, by the chain that the plain scan has
+//
+// So the answers have the same bits with codes and without (Options.NoCodes). Where
+// the rows defeat the bound (too many equal ones, no falling spectrum), tiles of
+// queries scan whole pieces of blocks as if there were no codes, and Stats counts
+// that as Fallbacks.
 //
 // # Cost
 //

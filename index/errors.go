@@ -24,6 +24,11 @@ var (
 // ask fewer queries at once, or a smaller K, or a higher MinScore.
 var ErrMemory = errors.New("answer larger than the memory budget")
 
+// ErrCodes is returned when the codes of a bank, or their basis, are not what
+// this package wrote: damage, or codes of another bank. The rows themselves may
+// well be whole: search with Options.NoCodes, and write the codes again.
+var ErrCodes = errors.New("codes are damaged")
+
 // QueryError says which query of the batch could not be asked.
 type QueryError struct {
 	Query int // position in the batch

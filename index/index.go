@@ -11,15 +11,20 @@ import (
 	"membank/store"
 )
 
-// Index searches one snapshot of a bank. It holds nothing but the snapshot, so
-// it costs nothing to make, is safe for concurrent use, and is done when the
-// snapshot is closed.
+// Index searches one snapshot of a bank. It holds nothing but the snapshot and the
+// basis of its codes, so it costs next to nothing to make, is safe for concurrent
+// use, and is done when the snapshot is closed.
 type Index struct {
 	rows    int64
 	dim     int
 	blocks  int
 	maxNorm float64 // no row has a larger one
 	reader  func() view
+
+	basis  *Basis // nil: no codes
+	codes  func() codesView
+	small  bool  // use codes for few rows, too
+	broken error // what is wrong with the basis; for Search to say
 }
 
 // view lends block i to fn, which may use it until it returns. A view belongs to
@@ -29,13 +34,15 @@ type view func(i int, fn func(*store.Block) error) error
 // New returns an index over all rows of s.
 func New(s *store.Snapshot) *Index {
 	info := s.Info()
-	return &Index{
+	ix := &Index{
 		rows:    info.Rows,
 		dim:     info.Dim,
 		blocks:  s.Blocks(),
 		maxNorm: s.MaxNorm(),
 		reader:  func() view { return s.NewReader().View },
 	}
+	ix.readCodes(s)
+	return ix
 }
 
 // DefaultK is the number of neighbours where Options.K is 0.
@@ -65,6 +72,9 @@ type Options struct {
 	// Allow, if set, says which rows may be hits. It is asked once a row for
 	// each pass over the bank, from several goroutines at once.
 	Allow func(row int64) bool
+	// NoCodes leaves the codes of the bank unread, if it has any. The answer is
+	// the same.
+	NoCodes bool
 	// Threads is the number of workers; 0 means GOMAXPROCS.
 	Threads int
 	// Memory is what the answer may take in bytes, 16 a hit; 0 means
@@ -86,11 +96,18 @@ type Result struct {
 // workers that find good rows early spare each other work.
 type Stats struct {
 	Passes   int   // over the bank
-	Rows     int64 // live and allowed rows read, in all passes
-	Scores   int64 // pairs of a query and a row that were scored
+	Rows     int64 // live and allowed rows of which vectors were read, in all passes
+	Scores   int64 // pairs of a query and a row that were scored from all of their vectors
 	Rescored int64 // of these, scored again directly (L2)
-	Bytes    int64 // of panels read
+	Bytes    int64 // of panels and of the first stage of codes read
 	Seconds  float64
+
+	// What the codes did, 0 where they were not used.
+	Coded     int64 // pairs compared by the first stage of codes
+	Second    int64 // of these, pairs that came to the second
+	Exact     int64 // of these, pairs that were scored exactly
+	Repeated  int64 // queries that took a second pass, as their first floor was guessed too high
+	Fallbacks int64 // pieces of blocks that tiles of queries scanned without codes
 }
 
 // Search finds the nearest rows of the bank for every row of queries. The
@@ -106,6 +123,9 @@ type Stats struct {
 func (ix *Index) Search(ctx context.Context, queries simd.Matrix, o Options) (Result, error) {
 	start := time.Now()
 	norms, err := ix.check(queries, &o)
+	if err == nil && !o.NoCodes {
+		err = ix.broken
+	}
 	if err != nil {
 		return Result{}, err
 	}
@@ -114,28 +134,46 @@ func (ix *Index) Search(ctx context.Context, queries simd.Matrix, o Options) (Re
 	if !o.HasMinScore && o.Allow == nil && !budget.holds(int64(queries.Rows), min(int64(o.K), ix.rows)) {
 		return Result{}, budget.exceeded()
 	}
+	order := ix.arrange(&queries, norms, &o)
 	each := ix.passQueries(o)
 	for first := 0; first < queries.Rows; first += each {
 		last := min(first+each, queries.Rows)
-		p := newPass(ix, o, budget, queries.Slice(first, last), norms[first:last])
-		if o.ExcludeRow != nil {
-			p.exclude = o.ExcludeRow[first:last]
-		}
-		if o.Progress != nil {
-			p.progress = func(done float64) {
-				o.Progress(int64(float64(ix.rows)*(float64(first)+done*float64(last-first))), ix.rows*int64(queries.Rows))
+		ask := func(part simd.Matrix, norms []float64, exclude []int64, cautious bool) (*pass, [][]Hit, error) {
+			p := newPass(ix, o, budget, part, norms)
+			p.exclude, p.cautious = exclude, cautious
+			if o.Progress != nil && !cautious {
+				p.progress = func(done float64) {
+					o.Progress(int64(float64(ix.rows)*(float64(first)+done*float64(last-first))), ix.rows*int64(queries.Rows))
+				}
 			}
+			if err := p.run(ctx); err != nil {
+				return nil, nil, err
+			}
+			hits, err := p.answers()
+			r.Stats.add(p.stats)
+			r.Stats.Passes++
+			return p, hits, err
 		}
-		if err := p.run(ctx); err != nil {
-			return Result{}, err
+		var exclude []int64
+		if o.ExcludeRow != nil {
+			exclude = o.ExcludeRow[first:last]
 		}
-		hits, err := p.answers()
+		p, hits, err := ask(queries.Slice(first, last), norms[first:last], exclude, false)
+		if err == nil && len(p.again) > 0 {
+			err = p.repeat(hits, ask)
+			r.Stats.Repeated += int64(len(p.again))
+		}
 		if err != nil {
 			return Result{}, err
 		}
 		r.Hits = append(r.Hits, hits...)
-		r.Stats.add(p.stats)
-		r.Stats.Passes++
+	}
+	if order != nil {
+		hits := r.Hits
+		r.Hits = make([][]Hit, len(hits))
+		for i, q := range order {
+			r.Hits[q] = hits[i]
+		}
 	}
 	r.Stats.Seconds = time.Since(start).Seconds()
 	return r, nil
@@ -199,4 +237,9 @@ func (s *Stats) add(t Stats) {
 	s.Scores += t.Scores
 	s.Rescored += t.Rescored
 	s.Bytes += t.Bytes
+	s.Coded += t.Coded
+	s.Second += t.Second
+	s.Exact += t.Exact
+	s.Fallbacks += t.Fallbacks
+	s.Repeated += t.Repeated
 }

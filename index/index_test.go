@@ -133,7 +133,7 @@ func mustSearch(t testing.TB, ix *Index, queries simd.Matrix, o Options) Result 
 	return r
 }
 
-func mustEqual(t testing.TB, got, want [][]Hit) {
+func mustEqual(t failer, got, want [][]Hit) {
 	t.Helper()
 	for q := range want {
 		if slices.Equal(got[q], want[q]) {

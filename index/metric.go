@@ -5,7 +5,6 @@ import (
 	"math"
 	"strings"
 
-	"membank/simd"
 	"membank/store"
 )
 
@@ -57,16 +56,6 @@ func (m Metric) Epilogue(scale, bias []float32, b *store.Block, from int) (alive
 		alive = true
 	}
 	return alive
-}
-
-// prepare returns the query as the kernel wants it: for cosine normalised into
-// buffer, else as it is.
-func (m Metric) prepare(buffer, query []float32) []float32 {
-	if m != Cosine {
-		return query
-	}
-	simd.Normalize(buffer, query)
-	return buffer
 }
 
 // printed turns an internal score into the one of the contract, and back.

@@ -15,6 +15,9 @@ type pass struct {
 	o       Options
 	budget  *budget
 	queries simd.Matrix // as given
+	norms   []float64
+	rows    simd.Matrix // the queries, as the metric prepares them
+	bounds  []int       // first query of each tile, and their number
 	tiles   []float32   // [tile][dim][simd.TileQueries], prepared by the metric
 	tops    []TopK      // one a query
 	floors  []floor     // of tops, as last published: to be read without the lock
@@ -24,6 +27,13 @@ type pass struct {
 	stats   Stats
 
 	progress func(done float64) // nil, or told the part of the pass that is done
+
+	cascade    *cascade // nil: codes are not used
+	seedStride int      // of each so many blocks the first has
+	seedPanels int      // panels scored before all others, for first floors
+	cautious   bool     // floors are never guessed
+	guesses    []float32
+	again      []int // queries whose guess was too high, once answers were taken
 }
 
 const (
@@ -58,20 +68,23 @@ func (o *Options) room() int {
 }
 
 func newPass(ix *Index, o Options, b *budget, queries simd.Matrix, norms []float64) *pass {
-	p := &pass{ix: ix, o: o, budget: b, queries: queries, tops: make([]TopK, queries.Rows), floors: make([]floor, queries.Rows)}
+	p := &pass{ix: ix, o: o, budget: b, queries: queries, norms: norms, bounds: ix.tileBounds(o, queries), tops: make([]TopK, queries.Rows), floors: make([]floor, queries.Rows)}
 	if o.Metric == L2 {
 		p.bound = newBound(ix.dim, norms)
 	}
 
 	tile := simd.TileQueries * ix.dim
 	p.tiles = make([]float32, p.tileCount()*tile)
-	prepared := simd.NewMatrix(simd.TileQueries, ix.dim)
+	p.rows = queries
+	if o.Metric == Cosine {
+		p.rows = simd.NewMatrix(queries.Rows, ix.dim)
+		for q := range queries.Rows {
+			simd.Normalize(p.rows.Row(q), queries.Row(q))
+		}
+	}
 	for t := range p.tileCount() {
 		first, last := p.tileRange(t)
-		for q := first; q < last; q++ {
-			copy(prepared.Row(q-first), o.Metric.prepare(prepared.Row(q-first), queries.Row(q)))
-		}
-		simd.PackQueries(p.tiles[t*tile:][:tile], prepared.Slice(0, last-first))
+		simd.PackQueries(p.tiles[t*tile:][:tile], p.rows.Slice(first, last))
 	}
 
 	each := 0 // a big k takes memory when hits arrive
@@ -79,6 +92,7 @@ func newPass(ix *Index, o Options, b *budget, queries simd.Matrix, norms []float
 		each = o.K + o.room()
 	}
 	p.slab = each > 0
+	p.plan()
 	slab := make([]Hit, each*queries.Rows)
 	for q := range p.tops {
 		p.tops[q].Reset(o.K, o.room(), o.minScore(), slab[q*each:][:0:each])
@@ -87,20 +101,18 @@ func newPass(ix *Index, o Options, b *budget, queries simd.Matrix, norms []float
 	return p
 }
 
-func (p *pass) tileCount() int {
-	return (p.queries.Rows + simd.TileQueries - 1) / simd.TileQueries
-}
+func (p *pass) tileCount() int { return len(p.bounds) - 1 }
 
-func (p *pass) tileRange(t int) (first, last int) {
-	first = t * simd.TileQueries
-	return first, min(first+simd.TileQueries, p.queries.Rows)
-}
+func (p *pass) tileRange(t int) (first, last int) { return p.bounds[t], p.bounds[t+1] }
 
 // answers takes the hits out of the pass, in the metric's own scores.
 func (p *pass) answers() ([][]Hit, error) {
 	all := make([][]Hit, len(p.tops))
 	for q := range p.tops {
 		best := p.tops[q].Best()
+		if !p.proven(q, best) {
+			p.again = append(p.again, q)
+		}
 		// A buffer that grew by itself may become the answer, unless too
 		// much of it is empty.
 		if p.slab || cap(best)-len(best) > len(best)/2 {

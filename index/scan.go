@@ -40,9 +40,42 @@ func (p *pass) run(ctx context.Context) error {
 		return nil
 	}
 	cuts := p.cuts()
-	pieces := int64(blocks * cuts)
-	workers := int(min(int64(p.o.Threads), pieces))
+	if p.cascade != nil {
+		seeded := (blocks + p.seedStride - 1) / p.seedStride
+		if err := p.work(ctx, seeded, nil, func(w *worker, i int) error {
+			return w.view(i*p.seedStride, func(b *store.Block) error {
+				return w.scan(ctx, b, 0, min(p.seedPanels, b.Lanes/simd.PanelRows), w.all)
+			})
+		}); err != nil {
+			return err
+		}
+		p.guess()
+	}
+	return p.work(ctx, blocks*cuts, p.progress, func(w *worker, i int) error {
+		block, piece := i/cuts, i%cuts
+		if p.cascade != nil {
+			return w.siftPiece(ctx, block, piece, cuts)
+		}
+		return w.view(block, func(b *store.Block) error {
+			from, to := w.pieceOf(block, b.Lanes/simd.PanelRows, piece, cuts)
+			return w.scan(ctx, b, from, to, w.all)
+		})
+	})
+}
 
+// pieceOf returns the panels of a piece of a block, without those of the seed.
+func (p *pass) pieceOf(block, panels, piece, cuts int) (from, to int) {
+	skip := 0
+	if p.cascade != nil && block%p.seedStride == 0 {
+		skip = min(p.seedPanels, panels)
+	}
+	panels -= skip
+	return skip + panels*piece/cuts, skip + panels*(piece+1)/cuts
+}
+
+// work calls do for each of some pieces, with all workers.
+func (p *pass) work(ctx context.Context, pieces int, progress func(done float64), do func(w *worker, piece int) error) error {
+	workers := min(p.o.Threads, pieces)
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	var (
@@ -55,21 +88,18 @@ func (p *pass) run(ctx context.Context) error {
 		wg.Go(func() {
 			w := p.newWorker(id, workers)
 			for {
-				piece := next.Add(1) - 1
+				piece := int(next.Add(1)) - 1
 				if piece >= pieces || ctx.Err() != nil {
 					break
 				}
-				err := w.view(int(piece)/cuts, func(b *store.Block) error {
-					return w.scan(ctx, b, int(piece)%cuts, cuts)
-				})
-				if err != nil {
+				if err := do(w, piece); err != nil {
 					stop(err)
 					break
 				}
-				if p.progress != nil {
+				if progress != nil {
 					mu.Lock()
 					done++
-					p.progress(float64(done) / float64(pieces))
+					progress(float64(done) / float64(pieces))
 					mu.Unlock()
 				}
 			}
@@ -92,26 +122,32 @@ func (p *pass) cuts() int {
 // worker is what one goroutine needs beside the pass.
 type worker struct {
 	*pass
-	view    view
-	startAt int // tile; workers begin apart, so that they seldom meet at a TopK
+	view view
+	all  []int // tiles; workers begin apart, so that they seldom meet at a TopK
 
 	lanes       []int     // first lane of each panel in question
 	scale, bias []float32 // [len(lanes)][simd.PanelRows]
 	panels      []float32 // aligned copy of a group
 	scores      []float32 // of a scan
-	row, query  []float32
+	row         []float32
 	tile        simd.TileScores
+	sift        *sift
 	waiting     [simd.TileQueries][]Hit // see collect
 	stats       Stats
 }
 
 func (p *pass) newWorker(id, workers int) *worker {
 	w := &worker{
-		pass:    p,
-		view:    p.ix.reader(),
-		startAt: p.tileCount() * id / workers,
-		row:     make([]float32, p.ix.dim),
-		query:   make([]float32, p.ix.dim),
+		pass: p,
+		view: p.ix.reader(),
+		all:  make([]int, p.tileCount()),
+		row:  make([]float32, p.ix.dim),
+	}
+	for i := range w.all {
+		w.all[i] = (p.tileCount()*id/workers + i) % p.tileCount()
+	}
+	if p.cascade != nil {
+		w.sift = p.newSift()
 	}
 	// Allocations of this size begin on a page.
 	if p.tileCount() >= copyFrom {
@@ -128,17 +164,15 @@ func (p *pass) groupPanels() int {
 	return max(1, groupBytes/(4*simd.PanelRows*max(p.ix.dim, 1)))
 }
 
-// scan answers every query of the pass over one piece of a block.
-func (w *worker) scan(ctx context.Context, b *store.Block, piece, cuts int) error {
-	panels := b.Lanes / simd.PanelRows
-	w.choose(b, panels*piece/cuts, panels*(piece+1)/cuts)
+// scan answers the queries of some tiles over the panels from..to of a block.
+func (w *worker) scan(ctx context.Context, b *store.Block, from, to int, tiles []int) error {
+	w.choose(b, from, to, w.pairsEach(tiles))
 	for first := 0; first < len(w.lanes); {
 		g := w.group(b, first)
-		for i := range w.tileCount() {
+		for _, t := range tiles {
 			if err := ctx.Err(); err != nil {
 				return context.Cause(ctx)
 			}
-			t := (w.startAt + i) % w.tileCount()
 			var err error
 			if q, last := w.tileRange(t); last-q < tileFrom {
 				err = w.scanQueries(g, q, last)
@@ -154,9 +188,21 @@ func (w *worker) scan(ctx context.Context, b *store.Block, piece, cuts int) erro
 	return nil
 }
 
+// pairsEach is the number of queries in some tiles.
+func (w *worker) pairsEach(tiles []int) (queries int) {
+	if len(tiles) == w.tileCount() {
+		return w.queries.Rows
+	}
+	for _, t := range tiles {
+		first, last := w.tileRange(t)
+		queries += last - first
+	}
+	return queries
+}
+
 // choose lists the panels from..to of b that have a row in question, and their
 // columns.
-func (w *worker) choose(b *store.Block, from, to int) {
+func (w *worker) choose(b *store.Block, from, to, queries int) {
 	const n = simd.PanelRows
 	w.lanes = w.lanes[:0]
 	if need := (to - from) * n; cap(w.scale) < need {
@@ -183,7 +229,7 @@ func (w *worker) choose(b *store.Block, from, to int) {
 		if alive > 0 {
 			w.lanes = append(w.lanes, lane)
 			w.stats.Rows += int64(alive)
-			w.stats.Scores += int64(alive) * int64(w.queries.Rows)
+			w.stats.Scores += int64(alive) * int64(queries)
 		}
 	}
 	w.stats.Bytes += int64(len(w.lanes)) * n * 4 * int64(b.Dim)
@@ -233,7 +279,7 @@ func (w *worker) scanTile(g group, t int) error {
 	for i := range floors {
 		floors[i] = float32(math.Inf(1)) // no score of an absent query reaches it
 		if first+i < last {
-			floors[i] = w.floor(first+i, g.block)
+			floors[i] = w.floor(first+i, g.block.MaxNorm)
 		}
 	}
 	for i, lane := range g.lanes {
@@ -248,7 +294,7 @@ func (w *worker) scanTile(g group, t int) error {
 			if err := w.collect(j, first+j, g.block, lane, panel, hits, &w.tile.Scores[j]); err != nil {
 				return err
 			}
-			floors[j] = w.floor(first+j, g.block)
+			floors[j] = w.floor(first+j, g.block.MaxNorm)
 		}
 	}
 	for j := range last - first {
@@ -268,8 +314,8 @@ func (w *worker) scanQueries(g group, first, last int) error {
 	size := n * w.ix.dim
 	scores := w.scores[:len(g.lanes)*n]
 	for q := first; q < last; q++ {
-		simd.Scan(scores, g.panels, g.scale, g.bias, w.o.Metric.prepare(w.query, w.queries.Row(q)))
-		floor := w.floor(q, g.block)
+		simd.Scan(scores, g.panels, g.scale, g.bias, w.rows.Row(q))
+		floor := w.floor(q, g.block.MaxNorm)
 		for i, lane := range g.lanes {
 			of := (*[n]float32)(scores[i*n:])
 			hits := reaching(of, floor)
@@ -279,7 +325,7 @@ func (w *worker) scanQueries(g group, first, last int) error {
 			if err := w.collect(0, q, g.block, lane, g.panels[i*size:][:size], hits, of); err != nil {
 				return err
 			}
-			floor = w.floor(q, g.block)
+			floor = w.floor(q, g.block.MaxNorm)
 		}
 		if err := w.offer(0, q); err != nil {
 			return err
@@ -298,13 +344,14 @@ func reaching(scores *[simd.PanelRows]float32, floor float32) (hits uint32) {
 	return hits
 }
 
-// floor is what a kernel's score for query q must reach.
-func (w *worker) floor(q int, b *store.Block) float32 {
+// floor is what a kernel's score for query q must reach, among rows of norm
+// maxNorm at most.
+func (w *worker) floor(q int, maxNorm float64) float32 {
 	exact := w.floors[q].load()
 	if w.bound == nil {
 		return exact
 	}
-	return w.bound.floor(q, exact, b.MaxNorm)
+	return w.bound.floor(q, exact, maxNorm)
 }
 
 // collect takes the hits of query q in one panel; where the kernel's score was a
@@ -345,7 +392,7 @@ func (w *worker) offer(slot, q int) error {
 		top.Offer(h.Row, h.Score)
 	}
 	grown := cap(top.hits) - before
-	if f := top.Floor(); f != w.floors[q].load() {
+	if f := max(top.Floor(), w.guessOf(q)); f != w.floors[q].load() {
 		w.floors[q].store(f)
 	}
 	top.Unlock()

@@ -13,6 +13,7 @@ import (
 func native() []*kernels {
 	var found []*kernels
 	if cpuid.CPU.Supports(cpuid.AVX512F, cpuid.AVX512BW, cpuid.AVX512DQ, cpuid.AVX512VL) && hasAVX2() {
+		avx512.codes = codesBest()
 		found = append(found, &avx512)
 	}
 	if hasAVX2() {
@@ -33,6 +34,7 @@ var avx512 = kernels{
 	},
 	dot:             dot,
 	squaredDistance: squaredDistance,
+	pairs:           pairs,
 	widenHalf: func(dst []float32, src []uint16) {
 		whole := len(src) / 16
 		widenHalfAVX512(base(dst), base(src), whole)
@@ -52,6 +54,7 @@ var avx512 = kernels{
 
 var avx2 = kernels{
 	level: AVX2,
+	codes: &codesAVX2,
 	scan: func(scores, panels, scale, bias, query []float32) {
 		scanAVX2(base(scores), base(panels), base(scale), base(bias), base(query), len(scores)/PanelRows, len(query))
 	},
@@ -60,6 +63,7 @@ var avx2 = kernels{
 	},
 	dot:             dot,
 	squaredDistance: squaredDistance,
+	pairs:           pairs,
 	widenHalf: func(dst []float32, src []uint16) {
 		whole := len(src) / 8
 		widenHalfAVX2(base(dst), base(src), whole)
@@ -80,6 +84,29 @@ var avx2 = kernels{
 func dot(a, b []float32) float32 { return dotFMA(base(a), base(b), len(a)) }
 
 func squaredDistance(a, b []float32) float32 { return squaredDistanceFMA(base(a), base(b), len(a)) }
+
+// pairs goes through the panel by parts that stay in the L1 cache, as other pairs
+// need them next.
+func pairs(chains, panel []float32, lanes []int32, queries Matrix, rows []int32) {
+	const part = 96
+	whole := len(lanes) &^ 3
+	var out [4]float32
+	var lane, row [4]int32
+	copy(lane[:], lanes[whole:])
+	copy(row[:], rows[whole:])
+	clear(chains)
+	for d := 0; d < queries.Dim; d += part {
+		dims := min(part, queries.Dim-d)
+		x, q := base(panel[d*PanelRows:]), base(queries.Data[d:])
+		for i := 0; i < whole; i += 4 {
+			pairsFMA(&chains[i], x, &lanes[i], q, &rows[i], queries.Dim, dims)
+		}
+		if whole < len(lanes) {
+			pairsFMA(&out[0], x, &lane[0], q, &row[0], queries.Dim, dims)
+		}
+	}
+	copy(chains[whole:], out[:])
+}
 
 // base points to the first element, or to nothing: a kernel reads as many as
 // its lengths say. Unlike &s[0] it takes an empty slice.

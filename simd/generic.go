@@ -14,10 +14,12 @@ var generic = kernels{
 	scan:            scanGeneric,
 	tile:            tileGeneric,
 	dot:             dotGeneric,
+	pairs:           pairsGeneric,
 	squaredDistance: squaredDistanceGeneric,
 	widenHalf:       widenHalfGeneric,
 	peakFMA:         peakFMAGeneric,
 	readBytes:       readBytesGeneric,
+	codes:           &codesGeneric,
 }
 
 func scanGeneric(scores, panels, scale, bias, query []float32) {
@@ -79,6 +81,16 @@ func step(chain, row *[PanelRows]float32, q float32) {
 		chain[i+1] = float32(s1)
 		chain[i+2] = float32(s2)
 		chain[i+3] = float32(s3)
+	}
+}
+
+func pairsGeneric(chains, panel []float32, lanes []int32, queries Matrix, rows []int32) {
+	for j := range chains {
+		chain := float32(0)
+		for d, q := range queries.Row(int(rows[j])) {
+			chain = fma32(panel[d*PanelRows+int(lanes[j])], q, chain)
+		}
+		chains[j] = chain
 	}
 }
 

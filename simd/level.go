@@ -26,9 +26,11 @@ type kernels struct {
 	tile            func(out *TileScores, panel, scale, bias, tile []float32, floor *[TileQueries]float32) bool
 	dot             func(a, b []float32) float32
 	squaredDistance func(a, b []float32) float32
+	pairs           func(chains, panel []float32, lanes []int32, queries Matrix, rows []int32)
 	widenHalf       func(dst []float32, src []uint16)
 	peakFMA         func(iterations int) int64
 	readBytes       func(b []byte) uint64
+	codes           *codeKernels
 }
 
 // levels holds what this CPU and its operating system run, best first.

@@ -103,6 +103,9 @@ func (v *verifier) bank(ctx context.Context, s *Snapshot) error {
 	if err := v.again(func() error { return v.db.complete(fresh) }, g.deleted, g.manifest.classes); err != nil {
 		v.add(g.bank, -1, err)
 	}
+	if err := v.again(func() error { _, err := s.Basis(); return err }, g.basis); err != nil {
+		v.add(g.bank, -1, err)
+	}
 	labels := newClasses().labels
 	r := s.NewReader()
 	whole := true
@@ -114,6 +117,9 @@ func (v *verifier) bank(ctx context.Context, s *Snapshot) error {
 		refs := []recordRef{ref.panels, ref.columns}
 		for _, a := range ref.attributes {
 			refs = append(refs, a.recordRef)
+		}
+		if ref.codes.number != 0 {
+			refs = append(refs, ref.codes)
 		}
 		err := v.again(func() error { return v.block(r, block) }, refs...)
 		if errors.Is(err, ErrClosed) {
@@ -162,6 +168,9 @@ func (v *verifier) block(r *Reader, block int) error {
 	g := r.s.g
 	ref := g.blocks[block]
 	p := place{g.bank, block}
+	if err := r.Codes(block, func([]byte) error { return nil }); err != nil {
+		return err
+	}
 	if err := r.loadColumns(block, g.attributes); err != nil {
 		return err
 	}

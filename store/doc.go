@@ -29,7 +29,8 @@
 //
 //	's'              state: commit sequence; generation, rows and digest of each bank
 //	'm' bank         manifest: block table, counts, provenance
-//	'r' number       record: panels, columns, attribute, deleted rows or classes
+//	'r' number       record: panels, columns, attribute, deleted rows, classes,
+//	                 basis or codes
 //
 // Trust runs from the outside in: the outside record holds the commit sequence and
 // each manifest's checksum, as does the state; a manifest holds number, length and
@@ -47,7 +48,7 @@
 //	0       4      "mbnk"
 //	4       1      format version: 1
 //	5       1      kind: 1 state, 2 manifest, 3 panels, 4 columns, 5 attribute,
-//	               6 deleted rows, 7 classes
+//	               6 deleted rows, 7 classes, 8 basis, 9 codes
 //	6       1      dtype of the bank: 0 f32, 1 f16
 //	7       1      0
 //	8       8      number (of a manifest its generation, of the state its sequence)

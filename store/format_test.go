@@ -55,6 +55,8 @@ func TestFormat1(t *testing.T) {
 		half := formatRows(700, 3)
 		half.Keys, half.Attributes = decimals(700), nil
 		equalRows(t, all(t, db, "half"), half)
+		wantCodes(t, db, "demo/full", "")
+		wantCodes(t, db, "half", "basis")
 		info := snapshot(t, db, "demo/full").Info()
 		if info.Generation != 3 || info.Rows != 39 || info.Next != 40 || info.Classes != 3 || info.ClassNames[2] != "cow" || info.Source().Command != "ingest more" {
 			t.Errorf("%+v", info)
@@ -77,6 +79,9 @@ func writeFormat1(t *testing.T, fixture string) {
 	write(t, db, "demo/full", slice(full, 20, 40), WriterOptions{Mode: Append, ClassNames: names, Source: Provenance{Command: "ingest more"}})
 	write(t, db, "half", Rows{Vectors: half.Vectors, Labels: half.Labels}, WriterOptions{DType: F16})
 	if _, err := db.DeleteRows(context.Background(), "demo/full", []int64{0}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.WriteCodes(context.Background(), "half", []byte("basis"), sign("basis"), CodesOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := db.Close(); err != nil {

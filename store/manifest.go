@@ -25,7 +25,8 @@ type manifest struct {
 	created    int64 // Unix nanoseconds
 	deleted    recordRef
 	classes    recordRef
-	attributes []string // names, sorted
+	basis      recordRef // what the codes of blocks were made with
+	attributes []string  // names, sorted
 	sources    []Provenance
 	blocks     []blockRef
 }
@@ -39,6 +40,7 @@ type blockRef struct {
 	maxNorm    float64
 	panels     recordRef
 	columns    recordRef
+	codes      recordRef // number 0: none
 	attributes []attributeRef
 }
 
@@ -52,11 +54,11 @@ type attributeRef struct {
 // is u64 number, u64 bytes, u32 CRC32C:
 //
 //	text bank | u64 next | u64 dead | u64 zeros | u32 classes | u64 created
-//	ref deleted | ref classes
+//	ref deleted | ref classes | ref basis
 //	u32 n, n × text attribute name
 //	u32 n, n bytes of JSON: provenance
 //	u32 n, n × block: u64 first | u32 rows | u8 keyed | f64 max norm |
-//	                  ref panels | ref columns | u32 m, m × (u16 name | ref attribute)
+//	                  ref panels | ref columns | ref codes | u32 m, m × (u16 name | ref attribute)
 //
 // Generation, bank id, dtype and dim stand in the record's header.
 func (m *manifest) encode() []byte {
@@ -73,6 +75,7 @@ func (m *manifest) encode() []byte {
 	b = binary.LittleEndian.AppendUint64(b, uint64(m.created))
 	b = appendRef(b, m.deleted)
 	b = appendRef(b, m.classes)
+	b = appendRef(b, m.basis)
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(m.attributes)))
 	for _, name := range m.attributes {
 		b = appendText16(b, name)
@@ -87,6 +90,7 @@ func (m *manifest) encode() []byte {
 		b = binary.LittleEndian.AppendUint64(b, math.Float64bits(r.maxNorm))
 		b = appendRef(b, r.panels)
 		b = appendRef(b, r.columns)
+		b = appendRef(b, r.codes)
 		b = binary.LittleEndian.AppendUint32(b, uint32(len(r.attributes)))
 		for _, a := range r.attributes {
 			b = binary.LittleEndian.AppendUint16(b, uint16(a.name))
@@ -103,7 +107,7 @@ func (m *manifest) header() header {
 
 const (
 	refSize       = 20
-	blockRefSize  = 8 + 4 + 1 + 8 + 2*refSize + 4
+	blockRefSize  = 8 + 4 + 1 + 8 + 3*refSize + 4
 	mostSources   = 64
 	mostAttribute = math.MaxUint16
 )
@@ -121,6 +125,7 @@ func decodeManifest(h header, payload []byte) (*manifest, error) {
 	m.created = int64(f.u64())
 	m.deleted = f.ref()
 	m.classes = f.ref()
+	m.basis = f.ref()
 	for range f.count(2) {
 		m.attributes = append(m.attributes, f.text16())
 	}
@@ -140,6 +145,7 @@ func decodeManifest(h header, payload []byte) (*manifest, error) {
 		r.maxNorm = f.f64()
 		r.panels = f.ref()
 		r.columns = f.ref()
+		r.codes = f.ref()
 		for range f.count(2 + refSize) {
 			r.attributes = append(r.attributes, attributeRef{name: int(f.u16()), recordRef: f.ref()})
 		}
@@ -182,6 +188,8 @@ func (m *manifest) check() error {
 			return fmt.Errorf("block %d has panels of %d bytes", i, r.panels.bytes)
 		case r.columns.number == 0 || r.columns.bytes < columnsBytes(r.rows):
 			return fmt.Errorf("block %d has columns of %d bytes", i, r.columns.bytes)
+		case r.codes.number != 0 && m.basis.number == 0:
+			return fmt.Errorf("block %d has codes without a basis", i)
 		}
 		last := -1
 		for _, a := range r.attributes {
@@ -207,9 +215,15 @@ func (m *manifest) refs(fn func(block int, kind recordKind, ref recordRef)) {
 	if m.classes.number != 0 {
 		fn(-1, kindClasses, m.classes)
 	}
+	if m.basis.number != 0 {
+		fn(-1, kindBasis, m.basis)
+	}
 	for i, r := range m.blocks {
 		fn(i, kindPanels, r.panels)
 		fn(i, kindColumns, r.columns)
+		if r.codes.number != 0 {
+			fn(i, kindCodes, r.codes)
+		}
 		for _, a := range r.attributes {
 			fn(i, kindAttribute, a.recordRef)
 		}

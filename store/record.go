@@ -27,10 +27,12 @@ const (
 	kindAttribute
 	kindDeleted
 	kindClasses
+	kindBasis
+	kindCodes
 )
 
 var kindNames = [...]string{kindState: "state", kindManifest: "manifest", kindPanels: "panels",
-	kindColumns: "columns", kindAttribute: "attribute", kindDeleted: "deleted rows", kindClasses: "classes"}
+	kindColumns: "columns", kindAttribute: "attribute", kindDeleted: "deleted rows", kindClasses: "classes", kindBasis: "basis", kindCodes: "codes"}
 
 func (k recordKind) String() string {
 	if int(k) < len(kindNames) && kindNames[k] != "" {

@@ -33,6 +33,7 @@ type KNN struct {
 type RunOptions struct {
 	Threads int   // 0: GOMAXPROCS
 	Memory  int64 // bytes for queries, neighbours and votes; 0: 256 MiB
+	NoCodes bool  // leave the codes of the gallery unread
 
 	// Progress is told how many of the query rows are done. Calls do not overlap.
 	Progress func(done, total int64)
@@ -264,7 +265,7 @@ func (r *run) neighbours(ctx context.Context, b *batch) ([][]index.Hit, error) {
 		k++
 	}
 	o := index.Options{
-		K: k, Metric: r.rule.search(), Threads: r.options.Threads,
+		K: k, Metric: r.rule.search(), Threads: r.options.Threads, NoCodes: r.options.NoCodes,
 		// One query is asked even where its neighbours exceed the budget.
 		Memory: max(r.options.Memory, 4*hitBytes*int64(k)*int64(len(b.rows))),
 	}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"membank/index"
 	"membank/simd"
 	"membank/store"
 	"membank/store/dump"
@@ -41,6 +42,23 @@ func fillBank(ctx context.Context, db *store.DB, bank string, m *Maker, p Progre
 	return w.Commit(ctx)
 }
 
+// buildCodes gives a bank its codes and says what they cost.
+func buildCodes(ctx context.Context, db *store.DB, bank string, threads int, p Progress) ([]Figure, error) {
+	info, stats, err := index.BuildCodes(ctx, db, bank, index.BuildOptions{
+		Threads: threads, Progress: func(done, total int64) { p.tell("building codes", done, total) },
+	})
+	if err != nil || stats.Skipped != "" {
+		return nil, err
+	}
+	return []Figure{
+		{Name: "learning the basis of the codes", Value: stats.Learn, Unit: "s"},
+		{Name: "encoding all rows, until durable", Value: stats.Encode, Unit: "s"},
+		{Name: "codes: dims of the first stage", Value: float64(stats.Codes.First), Unit: "dims"},
+		{Name: "codes: dims of the second", Value: float64(stats.Codes.Second), Unit: "dims"},
+		{Name: "codes: bytes a row", Value: float64(stats.Codes.Bytes) / float64(max(info.Next, 1)), Unit: "B"},
+	}, nil
+}
+
 // ingestFile reads a file of embeddings into a new bank, until it is durable.
 func ingestFile(ctx context.Context, db *store.DB, bank, path string) error {
 	r, err := dump.Open(path, dump.Options{})
@@ -53,7 +71,7 @@ func ingestFile(ctx context.Context, db *store.DB, bank, path string) error {
 		return err
 	}
 	defer w.Abort()
-	rows := simd.NewMatrix(max(1, (1<<20)/(4*r.Dim())), r.Dim())
+	rows := simd.NewMatrix(max(1, (256<<10)/(4*r.Dim())), r.Dim()) // as membank ingest does
 	for {
 		n, err := r.Next(ctx, rows)
 		if errors.Is(err, io.EOF) {

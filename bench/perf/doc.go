@@ -1,9 +1,10 @@
 // Package perf measures speed, always next to the limit of the machine it runs on:
 //
-//	Kernels    tile and scan of every SIMD level     against FMA peak and memory read
-//	Search     a batch of queries, and single ones   against the same two
-//	Ingest     .npy to durable bank                  against cp and fsync of that file
-//	Evaluate   a gallery far larger than the budget  against twice the budget
+//	Kernels    the kernels of every SIMD level         against FMA and int8 peak and memory read
+//	Search     batches of queries, and single ones,    against FMA peak and memory read
+//	           with whole rows and with codes
+//	Ingest     .npy to durable bank, and its codes     against cp and fsync of that file
+//	Evaluate   a gallery far larger than the budget    against twice the budget
 //
 // Each returns Figures: a rate, the limit, and the share of it that was reached.
 // What is measured and its limit take turns, several rounds of each, and the best

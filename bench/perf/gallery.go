@@ -21,17 +21,19 @@ import (
 type Gallery struct {
 	Rows    int64
 	Dim     int
-	Classes int    // 0: 100
+	Classes int // 0: 100
+	Rank    int // directions with structure; 0: 64
+	// Noise is the energy of what is in no direction, as a share of the
+	// structure's; 0: 0.05.
+	Noise   float64
 	Seed    uint64 // another seed is another encoder
 	Threads int    // 0: GOMAXPROCS; does not change a bit
 }
 
 const (
-	ranks      = 64   // directions with structure
 	decay      = 0.5  // standard deviation along direction r: (r+1)^-decay
 	within     = 2.0  // spread within a class, in units of that between centres
 	meanShare  = 0.8  // energy of the mean, in units of the structure's
-	noiseShare = 0.05 // energy of the noise, likewise
 	normSpread = 0.15 // standard deviation of the norms, whose mean is 1
 )
 
@@ -54,11 +56,11 @@ type Maker struct {
 
 // NewMaker computes what all rows share.
 func NewMaker(g Gallery) (*Maker, error) {
-	g.Classes, g.Threads = or(g.Classes, 100), or(g.Threads, runtime.GOMAXPROCS(0))
-	if g.Rows < 1 || g.Dim < 1 || g.Classes < 1 || g.Threads < 1 {
-		return nil, fmt.Errorf("a gallery of %d rows, %d dimensions, %d classes", g.Rows, g.Dim, g.Classes)
+	g.Classes, g.Rank, g.Noise, g.Threads = or(g.Classes, 100), or(g.Rank, 64), or(g.Noise, 0.05), or(g.Threads, runtime.GOMAXPROCS(0))
+	if g.Rows < 1 || g.Dim < 1 || g.Classes < 1 || g.Rank < 1 || !(g.Noise >= 0) || g.Threads < 1 {
+		return nil, fmt.Errorf("a gallery of %d rows, %d dimensions, %d classes, rank %d, noise %v", g.Rows, g.Dim, g.Classes, g.Rank, g.Noise)
 	}
-	m := &Maker{Gallery: g, ranks: min(ranks, g.Dim)}
+	m := &Maker{Gallery: g, ranks: min(g.Rank, g.Dim)}
 	r := newRandom(g.Seed, shared, 0)
 	energy := 0.0
 	for i := range m.ranks {
@@ -71,7 +73,7 @@ func NewMaker(g Gallery) (*Maker, error) {
 		m.centres.Data[i] = r.normal() * m.spread[i%m.ranks]
 	}
 	energy *= 1 + within*within
-	m.noise = float32(math.Sqrt(noiseShare * energy / float64(g.Dim)))
+	m.noise = float32(math.Sqrt(g.Noise * energy / float64(g.Dim)))
 	m.mean = make([]float32, g.Dim)
 	for i := range m.mean {
 		m.mean[i] = r.normal() * float32(math.Sqrt(meanShare*energy/float64(g.Dim)))

@@ -124,6 +124,48 @@ func TestGalleryLooksLikeFeatures(t *testing.T) {
 	t.Logf("norms %.3f ± %.3f, mean² %.3f, participation ratio %.1f, 1-NN %d of 300", average, spread, common, trace*trace/square, right)
 }
 
+// Rank is how many directions the rows have beside the mean, Noise what is in none:
+// here by how much of a row other rows cannot make up.
+func TestGalleryRankAndNoise(t *testing.T) {
+	const dim, rank = 64, 5
+	left := func(noise float64) (most float64) {
+		rows, _ := made(t, Gallery{Rows: 40, Dim: dim, Rank: rank, Noise: noise, Seed: 2})
+		var basis [][]float64
+		for i := range rows.Rows {
+			row := make([]float64, dim)
+			for d, v := range rows.Row(i) {
+				row[d] = float64(v) / simd.Norm(rows.Row(i))
+			}
+			for _, b := range basis {
+				var dot float64
+				for d := range row {
+					dot += row[d] * b[d]
+				}
+				for d := range row {
+					row[d] -= dot * b[d]
+				}
+			}
+			var norm float64
+			for _, v := range row {
+				norm += v * v
+			}
+			norm = math.Sqrt(norm)
+			if len(basis) <= rank { // the mean, too
+				for d := range row {
+					row[d] /= norm
+				}
+				basis = append(basis, row)
+			} else {
+				most = max(most, norm)
+			}
+		}
+		return most
+	}
+	if none, much := left(1e-10), left(1); none > 1e-2 || much < 0.2 {
+		t.Errorf("beside %d directions and the mean: %.3g without noise, %.3g with much", rank, none, much)
+	}
+}
+
 func TestWriteNPY(t *testing.T) {
 	g := Gallery{Rows: 1000, Dim: 33, Seed: 5}
 	want, wantLabels := made(t, g)

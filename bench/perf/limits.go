@@ -35,6 +35,14 @@ func PeakFMA(ctx context.Context, threads int, d time.Duration) float64 {
 	})
 }
 
+// PeakInt8 is PeakFMA for products of codes: operations a second of the instruction
+// that CodeScan is made of, two a product.
+func PeakInt8(ctx context.Context, threads int, d time.Duration) float64 {
+	return onThreads(threads, func(int) float64 {
+		return rate(ctx, d, func() float64 { return float64(simd.PeakInt8(1 << 16)) })
+	})
+}
+
 // ReadMemory is the rate at which threads read a buffer from end to end, each its
 // own part, for about d: bytes a second. The buffer should be several times the
 // size of the last cache, and have been written once.

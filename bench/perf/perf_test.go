@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -56,7 +57,8 @@ func TestKernels(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, level := range simd.Levels() {
-		sound(t, figures, "tile "+string(level)+" 1 thread", "tile "+string(level)+" 2 threads", "scan "+string(level)+" 1 thread")
+		sound(t, figures, "tile "+string(level)+" 1 thread", "tile "+string(level)+" 2 threads", "scan "+string(level)+" 1 thread",
+			"code scan, 32 dims, "+string(level)+" 2 threads", "code scan, 128 dims, "+string(level)+" 1 thread", "code dots, 256 dims, every 5th row, "+string(level)+" 1 thread")
 	}
 	if simd.Active() != before {
 		t.Errorf("the level is %s afterwards, was %s", simd.Active(), before)
@@ -66,7 +68,7 @@ func TestKernels(t *testing.T) {
 func TestSearch(t *testing.T) {
 	var stages []string
 	figures, err := Search(context.Background(), SearchOptions{
-		Dir: nothingLeft(t), Rows: 3000, Dim: 24, Queries: 20, Single: 2, K: 5, Threads: 2, Rounds: 2, Time: time.Millisecond,
+		Dir: nothingLeft(t), Rows: 17000, Dim: 64, Rank: 16, Queries: 20, Single: 2, K: []int{5, 50}, Threads: 2, Rounds: 2, Time: time.Millisecond,
 		Progress: func(stage string, done, total int64) {
 			stages = append(stages, stage)
 			if done < 0 || done > total {
@@ -77,34 +79,64 @@ func TestSearch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sound(t, figures, "batch of 20 queries, k=5", "one query, k=5")
+	sound(t, figures, "batch of 20 queries, k=5, fp32", "batch of 20 queries, k=50, codes", "one query, k=5, fp32", "one query, k=5, codes")
+	for _, name := range []string{"learning the basis", "  pairs that pass the first stage", "  codes over fp32"} {
+		if !slices.ContainsFunc(figures, func(f Figure) bool { return strings.HasPrefix(f.Name, name) && f.Value > 0 }) {
+			t.Errorf("no %q among %+v", name, figures)
+		}
+	}
 	if len(stages) == 0 || stages[len(stages)-1] != "measuring" {
 		t.Errorf("stages %q", stages)
 	}
 }
 
 func TestIngest(t *testing.T) {
-	figures, err := Ingest(context.Background(), IngestOptions{Dir: nothingLeft(t), Rows: 3000, Dim: 24, Rounds: 2})
+	figures, err := Ingest(context.Background(), IngestOptions{Dir: nothingLeft(t), Rows: 17000, Dim: 64, Rounds: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
-	sound(t, figures, "ingest of a .npy until it is durable", "ingest, with making")
+	sound(t, figures, "ingest of a .npy until it is durable", "ingest, until its codes", "ingest and codes, with making")
 }
 
 func TestEvaluate(t *testing.T) {
 	figures, err := Evaluate(context.Background(), EvaluateOptions{
-		Dir: nothingLeft(t), Bytes: 4 << 20, Dim: 64, Queries: 100, Classes: 10, K: []int{5}, Memory: 256 << 20,
+		Dir: nothingLeft(t), Bytes: 5 << 20, Dim: 64, Queries: 100, Classes: 10, K: []int{5}, Memory: 256 << 20,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	sound(t, figures, "kNN evaluation")
 	if runtime.GOOS == "linux" {
-		sound(t, figures, "resident memory of ingest", "resident memory of evaluation")
+		sound(t, figures, "resident memory of ingest", "resident memory of building codes", "resident memory of evaluation")
 	}
 	last := figures[len(figures)-1]
 	if last.Name != "top-1 at k=5" || last.Value < 0.3 || last.Value > 1 {
 		t.Errorf("%+v, and chance is 0.1", last)
+	}
+}
+
+// Codes change the time of an evaluation and none of its figures.
+func TestEvaluateWithoutCodes(t *testing.T) {
+	accuracies := func(noCodes bool) (list []Figure) {
+		figures, err := Evaluate(context.Background(), EvaluateOptions{
+			Dir: nothingLeft(t), Rows: 17000, Dim: 64, Queries: 100, Classes: 10, K: []int{5, 20}, Memory: 256 << 20, NoCodes: noCodes,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		coded := slices.ContainsFunc(figures, func(f Figure) bool { return f.Name == "learning the basis of the codes" })
+		if coded == noCodes {
+			t.Errorf("NoCodes is %v, and there are codes: %v", noCodes, coded)
+		}
+		for _, f := range figures {
+			if strings.HasPrefix(f.Name, "top-1") {
+				list = append(list, f)
+			}
+		}
+		return list
+	}
+	if with, without := accuracies(false), accuracies(true); len(with) != 2 || !slices.Equal(with, without) {
+		t.Errorf("with codes %+v, without %+v", with, without)
 	}
 }
 

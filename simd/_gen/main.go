@@ -7,6 +7,8 @@
 package main
 
 import (
+	"flag"
+
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
@@ -49,8 +51,23 @@ func (w width) xor(x Op, into reg.VecVirtual) {
 	}
 }
 
+var file = flag.String("kernels", "float", "which file to write: float, int8 or pairs")
+
 func main() {
+	flag.Parse()
 	ConstraintExpr("amd64")
+	switch *file {
+	case "int8":
+		codeKernels()
+	case "pairs":
+		pairs()
+	default:
+		floatKernels()
+	}
+	Generate()
+}
+
+func floatKernels() {
 	for _, w := range []width{avx512, avx2} {
 		scan(w)
 		tile(w)
@@ -60,7 +77,17 @@ func main() {
 	}
 	dot()
 	squaredDistance()
-	Generate()
+}
+
+func codeKernels() {
+	codeScanAVX512()
+	codeScanAVX2()
+	for _, w := range []width{avx512, avx2} {
+		codeDots(w)
+		quantize(w)
+		maxAbs(w)
+		peakInt8(w)
+	}
 }
 
 // function opens a function whose arguments are all pointers and ints: the Go

@@ -20,13 +20,13 @@ type NPYWriter struct {
 	w     *bufio.Writer
 	descr string
 	left  int64 // elements still to come
-	width int   // characters of a string element
+	width int   // characters or bytes of a string element
 	err   error
 }
 
 // NewNPYWriter writes the header of an array of the given shape. descr is the
 // element type as numpy names it: "<f2", "<f4", "<f8", "|i1", "|u1", "|b1", "<i2",
-// "<i4", "<i8" or, for strings of up to N characters, "<UN".
+// "<i4", "<i8" or, for strings of up to N characters or bytes, "<UN" or "|SN".
 func NewNPYWriter(w io.Writer, descr string, shape ...int64) (*NPYWriter, error) {
 	a := &NPYWriter{w: bufio.NewWriterSize(w, 1<<16), descr: descr, left: 1}
 	for _, d := range shape {
@@ -35,8 +35,8 @@ func NewNPYWriter(w io.Writer, descr string, shape ...int64) (*NPYWriter, error)
 		}
 		a.left *= d
 	}
-	if width, ok := strings.CutPrefix(descr, "<U"); ok {
-		n, err := strconv.Atoi(width)
+	if strings.HasPrefix(descr, "<U") || strings.HasPrefix(descr, "|S") {
+		n, err := strconv.Atoi(descr[2:])
 		if err != nil || n < 1 || n > elementLimit {
 			return nil, fmt.Errorf("dump: no element type %q", descr)
 		}
@@ -66,7 +66,7 @@ func (a *NPYWriter) take(descr string, n int) error {
 	switch {
 	case a.err != nil:
 		return a.err
-	case descr != a.descr && (descr != "<U" || a.width == 0):
+	case descr != a.descr && (a.width == 0 || descr != a.descr[:2]):
 		a.err = fmt.Errorf("dump: %s elements for an array of %s", descr, a.descr)
 	case int64(n) > a.left:
 		a.err = fmt.Errorf("dump: %d elements more than the array's shape has", int64(n)-a.left)
@@ -161,6 +161,24 @@ func (a *NPYWriter) Strings(x []string) error {
 			b = binary.LittleEndian.AppendUint32(b, uint32(r))
 		}
 		if _, a.err = a.w.Write(append(b, make([]byte, 4*a.width-len(b))...)); a.err != nil {
+			return a.err
+		}
+	}
+	return nil
+}
+
+// Bytes appends elements to an array of "|SN"; none may be longer than N bytes, or
+// end in a zero byte, which numpy would not give back.
+func (a *NPYWriter) Bytes(x []string) error {
+	if err := a.take("|S", len(x)); err != nil {
+		return err
+	}
+	for _, s := range x {
+		if len(s) > a.width || strings.HasSuffix(s, "\x00") {
+			a.err = fmt.Errorf("dump: the bytes %s do not fit %s", quote(s), a.descr)
+			return a.err
+		}
+		if _, a.err = a.w.WriteString(s + strings.Repeat("\x00", a.width-len(s))); a.err != nil {
 			return a.err
 		}
 	}

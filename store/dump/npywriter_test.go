@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"membank/store/dump"
@@ -78,6 +79,37 @@ func members(t *testing.T, archive []byte) map[string][]byte {
 		}
 	}
 	return m
+}
+
+// numpy.save of numpy.array(b"csr") and of numpy.array([b"a", b"bcd"]).
+func TestBytesAreWrittenAsNumpyDoes(t *testing.T) {
+	var b bytes.Buffer
+	w, err := dump.NewNPYWriter(&b, "|S3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(w.Bytes([]string{"csr"}), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	want := "\x93NUMPY\x01\x00v\x00{'descr': '|S3', 'fortran_order': False, 'shape': (), }" + strings.Repeat(" ", 62) + "\ncsr"
+	if b.String() != want {
+		t.Errorf("got  %q\nwant %q", b.String(), want)
+	}
+	b.Reset()
+	if w, err = dump.NewNPYWriter(&b, "|S3", 2); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(w.Bytes([]string{"a", "bcd"}), w.Close()); err != nil || !strings.HasSuffix(b.String(), "\na\x00\x00bcd") {
+		t.Errorf("%v %q", err, b.String())
+	}
+	for _, bad := range []string{"long", "a\x00"} {
+		if w, err = dump.NewNPYWriter(io.Discard, "|S3", 1); err != nil || w.Bytes([]string{bad}) == nil {
+			t.Errorf("%q passes (%v)", bad, err)
+		}
+	}
+	if w, err = dump.NewNPYWriter(io.Discard, "|S3", 1); err != nil || w.Strings([]string{"a"}) == nil {
+		t.Errorf("characters pass for bytes (%v)", err)
+	}
 }
 
 func TestWrittenIsRead(t *testing.T) {

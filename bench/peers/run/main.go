@@ -1,0 +1,105 @@
+// Run compares membank with the vector libraries that it finds on the machine:
+//
+//	go run ./bench/peers/run
+//	go run ./bench/peers/run --rows 100000 --sets ssl --k 1,20,200 --plots plots
+//	go run ./bench/peers/run --graphs --peers faiss,usearch,hnsw --json
+//
+// It exits with 1 if membank's own paths disagree.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+
+	"membank/bench/peers"
+	"membank/simd"
+)
+
+func main() {
+	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer cancel()
+	if err := run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "peers:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context) error {
+	var o peers.Options
+	asJSON := flag.Bool("json", false, "print the report as JSON")
+	markdown := flag.Bool("markdown", false, "print tables as Markdown")
+	quiet := flag.Bool("quiet", false, "no progress on stderr")
+	plots := flag.String("plots", "", "write SVG plots into this directory")
+	k := flag.String("k", "20", "neighbours, one or more numbers with commas")
+	sets := flag.String("sets", strings.Join(peers.SetNames, ","), "sets of rows")
+	names := flag.String("peers", strings.Join(peers.PeerNames, ","), "peers to look for")
+	level := flag.String("simd", "", "SIMD level to hold membank, FAISS and OpenBLAS to")
+	flag.StringVar(&o.Dir, "dir", "", "where rows and the database are made, which must have room")
+	flag.Int64Var(&o.Rows, "rows", 0, "rows of a set (400000)")
+	flag.IntVar(&o.Dim, "dim", 0, "dimensions of the set ssl (384)")
+	flag.IntVar(&o.Queries, "queries", 0, "queries of the batch (2048)")
+	flag.IntVar(&o.Singles, "singles", 0, "single queries in a round (16), -1 for none")
+	flag.IntVar(&o.Threads, "threads", 0, "threads of everyone (all cores)")
+	flag.IntVar(&o.Rounds, "rounds", 0, "rounds (5)")
+	flag.DurationVar(&o.Budget, "budget", 0, "time of a turn; a slow peer gets fewer turns, or single queries (10s)")
+	flag.IntVar(&o.Truth, "truth", 0, "queries whose recall is measured (64)")
+	flag.Uint64Var(&o.Seed, "seed", 0, "seed of the rows")
+	flag.BoolVar(&o.Graphs, "graphs", false, "the peers' approximate indexes as well")
+	flag.BoolVar(&o.Offline, "offline", false, "download nothing")
+	flag.StringVar(&o.Features, "features", "", "rows of the set real, .npy")
+	flag.StringVar(&o.FeatureQueries, "feature-queries", "", "queries of the set real, .npy")
+	flag.Parse()
+	for _, word := range strings.Split(*k, ",") {
+		n, err := strconv.Atoi(word)
+		if err != nil || n < 1 {
+			return fmt.Errorf("--k %s: not a list of numbers (write 1,20,200)", *k)
+		}
+		o.K = append(o.K, n)
+	}
+	o.Sets, o.Peers, o.Level = words(*sets), words(*names), simd.Level(*level)
+	if !*quiet {
+		o.Progress = func(line string) { fmt.Fprintln(os.Stderr, line) }
+	}
+	report, err := peers.Run(ctx, o)
+	if err != nil {
+		return err
+	}
+	switch {
+	case *asJSON:
+		encoder := json.NewEncoder(os.Stdout)
+		encoder.SetIndent("", "  ")
+		err = encoder.Encode(report)
+	case *markdown:
+		err = report.WriteMarkdown(os.Stdout)
+	default:
+		err = report.Write(os.Stdout)
+	}
+	if err == nil && *plots != "" {
+		if err = os.MkdirAll(*plots, 0o755); err == nil {
+			_, err = report.WritePlots(*plots)
+		}
+	}
+	for _, s := range report.Sets {
+		if err == nil && s.Different > 0 {
+			err = fmt.Errorf("set %s: membank's paths differ in %d answers", s.Set, s.Different)
+		}
+	}
+	return err
+}
+
+// words splits a list with commas; an empty one has none.
+func words(list string) []string {
+	out := []string{}
+	for _, w := range strings.Split(list, ",") {
+		if w = strings.TrimSpace(w); w != "" {
+			out = append(out, w)
+		}
+	}
+	return out
+}

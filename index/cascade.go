@@ -1,0 +1,339 @@
+package index
+
+import (
+	"math"
+
+	"membank/simd"
+)
+
+// A cascade answers most pairs of a query and a row from codes: an upper bound of
+// the score, first from p₁ dims for all pairs, then from p₂ dims for those whose
+// first bound reaches the floor; what reaches it again is scored as if there were
+// no codes. Whatever is left out has a score below the floor of its time, so the
+// answer is that of the plain scan, bit for bit.
+//
+// # The bound
+//
+// For a query q, as the kernels get it, and a row x with N, u, v, y, c as in
+// codes.go, any ā, w = q − āμ, z = Pw, and t·d + e = z with integers d:
+//
+//	⟨q,u⟩ = ⟨q,μ⟩ + ā⟨μ,v⟩ + ⟨w,v⟩                                        (1)
+//	⟨w,v⟩ ≤ ⟨z,y⟩ + tail(w)·tail(v) + δ‖z‖‖y‖                              (2)
+//	⟨z,y⟩ ≤ t·step·⟨d,c⟩ + ‖t·d‖·error + ‖e‖·reach                         (3)
+//
+// (1) is an identity. For (2) split v = Pᵀy + v⊥, so ⟨w,v⟩ = ⟨z,y⟩ + ⟨w,v⊥⟩, and
+// w = Pᵀz + w⊥ in the second term: ⟨w⊥,v⊥⟩ + ⟨z,Pv⊥⟩. With E = PPᵀ−I, ‖E‖ ≤ δ:
+// Pv⊥ = y − PPᵀy = −Ey, and ‖v⊥‖² = ‖v‖² − 2‖y‖² + yᵀPPᵀy ≤ ‖v‖² − (1−δ)‖y‖², which
+// is tail(v)²; likewise w. P may hold the first p₁ directions only: its E is a part
+// of E. (3) is y = step·c + r and Cauchy and Schwarz, twice: ⟨td,r⟩ + ⟨e,y⟩.
+//
+// Rounding. Row numbers contain theirs (codes.go). Let V = 1+‖μ‖, W = ‖q‖+ā‖μ‖, so
+// that ‖y‖ ≤ (1+δ)V and ‖z‖ ≤ (1+δ)W. z is computed as rows are, its error
+// √p·rounding(‖q‖, ā) goes into ‖e‖ and, as ‖z‖ ≥ ‖z̃‖ − that, into tail(w). ⟨q,μ⟩,
+// ‖q‖ and all norms of queries are sums in float64; factors 1±2⁻³⁰ cover those.
+// The score that the bound must reach is itself rounded:
+//
+//	cosine  chain·scale          ≤ ⟨q,u⟩ + (γ+3u)‖q‖
+//	dot     chain                ≤ N·(⟨q,u⟩ + γ‖q‖)
+//	L2      chain − ½‖x‖²        ≤ N·(⟨q,u⟩ + (γ+2u)‖q‖) − ½N²·(1−2⁻¹⁹)
+//
+// (the last is what the plain scan compares with the floor of bound.go, which is
+// the floor here, too). The first stage is evaluated in float32, for a tile of
+// queries at once. Its terms are at most: t·step·⟨d,c⟩ 4WV (the d and c overshoot
+// by less than a half), ā·m WV, the errors and tails themselves. Weights and columns are
+// rounded up where they are bounds, else by u; scale costs u, each of at most six
+// FMAs u of its sum, N 3u: less than 64u·WV, plus 16u times errors and tails, which
+// their weights include. Everything that does not depend on the row is
+// called the slack of the query:
+//
+//	slack = (γ+4u)‖q‖ + δ(1+δ)²WV + 64u·W'V          W' the largest W of the tile
+//
+// # The first stage
+//
+// simd.CodeScan has one set of weights for the 12 queries of a tile, so t, ā and
+// the largest weights of error and tail are the tile's, and what belongs to one query
+// moves to its floor: for cosine, with A = ‖t·d‖,
+//
+//	t·step·⟨d,c⟩ + ā·m + A·error + tail(w)·tail(v) ≥ floor − ⟨q,μ⟩ − ‖e‖·reach − slack
+//
+// The second stage has (3) twice, for the head and the rest of the coordinates, each
+// with steps of its own, and all numbers of the one query, in float64.
+//
+// For dot and L2 the row's N multiplies all of it, ⟨q,μ⟩ too. So there the tile has
+// the largest ⟨q,μ⟩ + ‖e‖·reach + slack of its queries as the weight of a column N,
+// and search sorts the queries by ⟨q,μ⟩ and begins a new tile where it has grown by
+// too much. L2 adds a column −½N² of weight 1.
+type cascade struct {
+	*Basis
+	metric Metric
+	tiles  []sieve
+	next   []nextQuery
+	head   []int8 // of the second stage, [query][headDims]
+	rest   []int8 // [query][dims-headDims]
+}
+
+// sieve is a tile of queries as the first stage takes it.
+type sieve struct {
+	simd.CodeTile
+	plain bool // beyond what the bound covers: scanned without codes
+	// Of each query: what its floor may come down by, without ‖e‖·reach.
+	fixed, off [simd.TileQueries]float64
+	step       float32 // t
+	mean       float32 // ā
+	norm       float32 // the largest ‖t·d‖
+	tail       float32
+}
+
+// nextQuery is a query as the second stage takes it.
+type nextQuery struct {
+	head, rest part
+	fixed      float64 // ⟨q,μ⟩ + slack
+	tail       float64
+	mean       float64 // ā
+}
+
+// part is the head or the rest of a quantised query.
+type part struct {
+	start int32   // see simd.CodeDots
+	step  float64 // t
+	norm  float64 // ‖t·d‖
+	off   float64 // ‖e‖
+	kept  float64 // ‖z‖, at least
+}
+
+// Scores of queries in this range, and rows that a bank can hold, neither overflow
+// nor underflow in the first stage of dot and L2.
+const (
+	leastNorm = 1e-12
+	mostNorm  = 1e17
+	// tiny is far below any score of such a query, and above what is lost where
+	// products underflow.
+	tiny = 1e-33
+)
+
+// newCascade prepares queries, rows as the kernels take them, in the tiles of p.
+func newCascade(b *Basis, m Metric, queries simd.Matrix, p *pass) *cascade {
+	c := &cascade{Basis: b, metric: m,
+		tiles: make([]sieve, p.tileCount()),
+		next:  make([]nextQuery, queries.Rows),
+		head:  make([]int8, queries.Rows*headDims),
+		rest:  make([]int8, queries.Rows*(b.dims-headDims)),
+	}
+	coordinates := b.onto.all(queries, p.o.Threads)
+	mean := widened(b.mean)
+	parallel(p.o.Threads, len(c.tiles), func() func(int) {
+		s := newSifter(c, mean)
+		return func(t int) {
+			first, last := p.tileRange(t)
+			s.tile(t, queries.Slice(first, last), coordinates.Slice(first, last), first)
+		}
+	})
+	return c
+}
+
+// sifter is the scratch for preparing queries.
+type sifter struct {
+	*cascade
+	wideMean []float64
+	wide     []float64 // a query
+	z        []float64 // [12][rank]
+	d        []int8    // [12][first]
+}
+
+func newSifter(c *cascade, mean []float64) *sifter {
+	return &sifter{cascade: c, wideMean: mean, wide: make([]float64, c.dim),
+		z: make([]float64, simd.TileQueries*c.Basis.rows.Rows), d: make([]int8, simd.TileQueries*c.first)}
+}
+
+// tile prepares tile t of queries q, numbered from number on; coordinates are
+// ⟨P_j,q⟩, as computed.
+func (s *sifter) tile(t int, q, coordinates simd.Matrix, number int) {
+	rank := s.Basis.rows.Rows
+	var norms, onMean [simd.TileQueries]float64
+	mean, most, least := 0.0, 0.0, math.Inf(1)
+	for i := range q.Rows {
+		for j, x := range q.Row(i) {
+			s.wide[j] = float64(x)
+		}
+		norms[i] = norm64(s.wide)
+		onMean[i] = dot64(s.wide, s.wideMean)
+		mean += norms[i] / float64(q.Rows)
+		most, least = max(most, norms[i]), min(least, norms[i])
+	}
+	v := &s.tiles[t]
+	if s.metric != Cosine && !(least >= leastNorm && most <= mostNorm) {
+		v.plain = true
+		return
+	}
+	v.mean = float32(mean)
+	mean = float64(v.mean)
+
+	var sq, slack, rounding [simd.TileQueries]float64
+	largest := 0.0 // coordinate of the tile in the first stage
+	cut := min(s.first, rank)
+	volume := 1 + s.meanNorm
+	widest := (most + mean*s.meanNorm) * (1 + float)
+	for i := range q.Rows {
+		a, z := norms[i]*(1+float), s.z[i*rank:][:rank]
+		for j, x := range coordinates.Row(i)[:rank] {
+			z[j] = float64(x) - mean*s.offset[j]
+		}
+		for _, x := range z[:cut] {
+			largest = max(largest, math.Abs(x))
+		}
+		weight := a + mean*s.meanNorm
+		rounding[i] = s.rounding(a, mean)
+		sq[i] = a*a - 2*mean*onMean[i] + mean*mean*s.meanSq[1] + float*weight*weight
+		slack[i] = 1.01*((gamma(s.dim)+4*unit)*a+s.delta*(1+s.delta)*(1+s.delta)*weight*volume+64*unit*widest*volume) +
+			float*weight + underflow*(1+a)
+	}
+
+	codeMax := float64(simd.MaxQueryCode())
+	v.step = float32(largest / codeMax)
+	if v.step < 1e-30 {
+		v.step = 1e-30 // all coordinates are as good as zero
+	}
+	var norm, tail float64
+	for i := range q.Rows {
+		p := quantise(s.d[i*s.first:][:s.first], s.z[i*rank:][:cut], float64(v.step), codeMax, rounding[i])
+		v.off[i] = p.off
+		v.fixed[i] = onMean[i] + slack[i]
+		norm, tail = max(norm, p.norm), max(tail, s.tail(sq[i], p.kept))
+	}
+	v.norm, v.tail = roundUp(norm*(1+16*unit)), roundUp(tail*(1+16*unit))
+	simd.PackCodeQueries(&v.CodeTile, s.d[:q.Rows*s.first], s.first)
+
+	for i := range q.Rows {
+		z, n := s.z[i*rank:][:rank], &s.next[number+i]
+		at, rest := min(headDims, rank), s.dims-headDims
+		n.head = quantise(s.head[(number+i)*headDims:][:headDims], z[:at], 0, codeMax, rounding[i])
+		n.rest = quantise(s.cascade.rest[(number+i)*rest:][:rest], z[at:], 0, codeMax, rounding[i])
+		n.fixed = onMean[i] + slack[i]
+		n.tail = s.tail(sq[i], math.Sqrt(n.head.kept*n.head.kept+n.rest.kept*n.rest.kept)*(1-float))
+		n.mean = mean
+	}
+}
+
+// quantise sets d to z in steps, or if that is 0 in the best ones, and what is
+// behind z to 0. Each z has an error of rounding at most.
+func quantise(d []int8, z []float64, step, codeMax, rounding float64) part {
+	if step == 0 {
+		step = 1e-30
+		for _, x := range z {
+			step = max(step, math.Abs(x)/codeMax)
+		}
+	}
+	var norm, off, kept float64
+	for j, x := range z {
+		c := math.RoundToEven(min(max(x/step, -codeMax), codeMax))
+		d[j] = int8(c)
+		e := x - step*c
+		norm += c * c
+		off += e * e
+		kept += x * x
+	}
+	clear(d[len(z):])
+	err := rounding * math.Sqrt(float64(len(z)))
+	return part{
+		start: simd.CodeStart(d),
+		step:  step,
+		norm:  step * math.Sqrt(norm) * (1 + float),
+		off:   (math.Sqrt(off) + err) * (1 + float),
+		kept:  max(0, math.Sqrt(kept)*(1-float)-err),
+	}
+}
+
+// terms is the number of columns that the first stage has for a metric.
+func (m Metric) terms() int {
+	switch m {
+	case Dot:
+		return firstColumns + 1
+	case L2:
+		return firstColumns + 2
+	}
+	return firstColumns
+}
+
+// weights fills in what CodeScan multiplies the columns with, for a block.
+func (v *sieve) weights(to []float32, m Metric, reach float64, queries int) []float32 {
+	to = append(to[:0], v.step, v.mean, v.norm, v.tail)
+	if m == Cosine {
+		return to
+	}
+	most := math.Inf(-1)
+	for i := range queries {
+		most = max(most, v.fixed[i]+v.off[i]*reach)
+	}
+	to = append(to, roundUp(most))
+	if m == L2 {
+		to = append(to, 1)
+	}
+	return to
+}
+
+// floor is what the first stage of query i of the tile must reach if its score
+// must reach exact.
+func (v *sieve) floor(i int, exact float32, m Metric, reach float64) float32 {
+	if m == Cosine {
+		return roundDown(float64(exact) - v.fixed[i] - v.off[i]*reach)
+	}
+	return roundDown(float64(exact) - tiny)
+}
+
+// columns multiplies the columns of some panels by the norms of the rows, as dot
+// and L2 take them, into to: [panels][terms][32].
+func (c *codes) columnsOf(to []float32, m Metric, panel, panels int) []float32 {
+	const n = simd.PanelRows
+	if m == Cosine {
+		return c.columns[panel*firstColumns*n:][:panels*firstColumns*n]
+	}
+	to = to[:panels*m.terms()*n]
+	for p := range panels {
+		from := c.columns[(panel+p)*firstColumns*n:][:firstColumns*n]
+		norms := c.norms[(panel+p)*n:][:n]
+		out := to[p*m.terms()*n:][:m.terms()*n]
+		for i := range min(n, c.rows-(panel+p)*n) {
+			norm := norms[i]
+			for k := range firstColumns {
+				out[k*n+i] = from[k*n+i] * norm
+			}
+			out[firstColumns*n+i] = norm
+			if m == L2 {
+				out[(firstColumns+1)*n+i] = halfSquare(norm)
+			}
+		}
+		for i := max(0, c.rows-(panel+p)*n); i < n; i++ {
+			for k := range m.terms() {
+				out[k*n+i] = 0
+			}
+			out[n+i] = float32(math.Inf(-1))
+		}
+	}
+	return to
+}
+
+// halfSquare is a float32 no less than −½‖x‖² as the kernels know it, for the
+// norm that codes keep. N is raised to 1e-12 for tiny rows, so zero is right there.
+func halfSquare(norm float32) float32 {
+	if norm < 1e-10 {
+		return 0
+	}
+	return -0.5 * norm * norm * (1 - 0x1p-19)
+}
+
+// reaches says whether a row of the block can have a score of floor or more, by
+// the bound of the second stage.
+func (n *nextQuery) reaches(c *codes, m Metric, lane int, head, rest int32, floor float64) bool {
+	col := (*[nextColumns]float32)(c.next[lane*nextColumns:])
+	bound := n.fixed + n.head.off*c.reach[partHead] + n.rest.off*c.reach[partRest] +
+		n.head.step*float64(col[0])*float64(head) + n.head.norm*float64(col[1]) +
+		n.rest.step*float64(col[2])*float64(rest) + n.rest.norm*float64(col[3]) +
+		n.mean*float64(col[4]) + n.tail*float64(col[5])
+	switch m {
+	case Dot:
+		bound = bound*float64(c.norms[lane]) + tiny
+	case L2:
+		bound = bound*float64(c.norms[lane]) + float64(halfSquare(c.norms[lane])) + tiny
+	}
+	return bound >= floor
+}

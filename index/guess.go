@@ -1,0 +1,94 @@
+package index
+
+import (
+	"math"
+
+	"membank/simd"
+)
+
+// A search with codes scores the seed exactly before all else: some panels spread
+// over the bank. The k-th best of it is a poor floor, as the seed is so small: the
+// true one lies at k·f rows of it, for its share f of the bank. So a floor is
+// guessed: the score of seed row r, with r so large that there are hardly ever
+// fewer than k rows above it in the bank. If the search ends with k hits that reach
+// the guess, then nothing below it could have been an answer, and the hits are
+// proven; the few other queries are asked again without a guess.
+
+// guessRisk is the share of queries that may have to be asked again.
+const guessRisk = 0.003
+
+// guess raises the floors after the seed has been scored.
+func (p *pass) guess() {
+	if p.cautious || p.o.ranged() {
+		return
+	}
+	seeded := (p.ix.blocks + p.seedStride - 1) / p.seedStride * p.seedPanels * simd.PanelRows
+	rank := seedRank(float64(p.o.K) * float64(seeded) / float64(max(p.ix.rows, 1)))
+	if rank >= p.o.K {
+		return
+	}
+	p.guesses = make([]float32, p.queries.Rows)
+	for q := range p.guesses {
+		p.guesses[q] = lowest
+		top := &p.tops[q]
+		if len(top.hits) <= rank {
+			continue
+		}
+		selectBest(top.hits, rank)
+		p.guesses[q] = top.hits[rank-1].Score
+		p.floors[q].store(max(p.floors[q].load(), p.guesses[q]))
+	}
+}
+
+func (p *pass) guessOf(q int) float32 {
+	if p.guesses == nil {
+		return lowest
+	}
+	return p.guesses[q]
+}
+
+// proven says whether the sorted hits of a query are what they would be without a
+// guess.
+func (p *pass) proven(q int, best []Hit) bool {
+	guess := p.guessOf(q)
+	return guess <= p.o.minScore() || len(best) == p.o.K && best[len(best)-1].Score >= guess
+}
+
+// seedRank is the least r that a Poisson variable with this mean reaches with a
+// probability below guessRisk.
+func seedRank(mean float64) (r int) {
+	if mean > 500 {
+		return int(mean + 4*math.Sqrt(mean))
+	}
+	term := math.Exp(-mean)
+	for above := 1 - term; ; above -= term {
+		r++
+		if above < guessRisk {
+			return r
+		}
+		term *= mean / float64(r)
+	}
+}
+
+// repeat asks the queries again whose guess was too high.
+func (p *pass) repeat(hits [][]Hit, ask func(part simd.Matrix, norms []float64, exclude []int64, cautious bool) (*pass, [][]Hit, error)) error {
+	part := simd.NewMatrix(len(p.again), p.queries.Dim)
+	norms := make([]float64, len(p.again))
+	var exclude []int64
+	for i, q := range p.again {
+		copy(part.Row(i), p.queries.Row(q))
+		norms[i] = p.norms[q]
+		if p.exclude != nil {
+			exclude = append(exclude, p.exclude[q])
+		}
+		p.budget.take(-int64(len(hits[q])) * hitBytes)
+	}
+	_, better, err := ask(part, norms, exclude, true)
+	if err != nil {
+		return err
+	}
+	for i, q := range p.again {
+		hits[q] = better[i]
+	}
+	return nil
+}

@@ -1,0 +1,307 @@
+package index
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/bits"
+
+	"membank/simd"
+	"membank/store"
+)
+
+// codesView lends the codes of block i to fn, nil where it has none.
+type codesView func(i int, fn func(codes []byte) error) error
+
+// Sizes of the cascade.
+const (
+	// A pair of the second stage costs as much as dim/floodDim pairs of a tile
+	// of the plain scan: with a greater share, or floodShare, that is cheaper.
+	floodShare, floodDim = 0.25, 4000
+	// So many survivors a panel, of one tile, cost as much as scanning it.
+	manySurvivors = 6
+	// A tile that was flooded skips the codes of some pieces, up to so many.
+	longestSkip = 32
+)
+
+// sift is what a worker needs for the cascade.
+type sift struct {
+	codes     codesView
+	c         codes           // of the block at hand
+	hits      []simd.CodeHits // [runs]
+	tile      simd.CodeTile
+	columns   []float32
+	weights   []float32
+	lanes     []int32
+	head      []int32 // products
+	rest      []int32
+	survivors []survivor
+	flooded   []int // tiles to scan without codes
+	skip      []int // of each tile: pieces still to skip
+	heat      []int // and how many the next flood lets it skip
+
+	starts  []int32 // of the survivors of each panel
+	ordered []survivor
+
+	pairLanes, pairRows [64]int32
+	pairScores          [64]float32
+	scores              [simd.PanelRows]float32
+	floors              [simd.TileQueries]float32
+}
+
+// A survivor is a pair to be scored exactly.
+type survivor struct{ query, lane int32 }
+
+func (p *pass) newSift() *sift {
+	return &sift{
+		codes: p.ix.codes(),
+		skip:  make([]int, p.tileCount()),
+		heat:  make([]int, p.tileCount()),
+	}
+}
+
+// siftPiece answers every query over a piece of a block by its codes, if it has
+// any.
+func (w *worker) siftPiece(ctx context.Context, block, piece, cuts int) error {
+	s := w.sift
+	s.survivors, s.flooded = s.survivors[:0], s.flooded[:0]
+	coded, rows := false, 0
+	var from, to int
+	err := s.codes(block, func(v []byte) (err error) {
+		if v == nil {
+			return nil
+		}
+		if s.c, err = w.cascade.decodeCodes(v); err != nil {
+			return err
+		}
+		coded, rows = true, s.c.rows
+		from, to = w.pieceOf(block, s.c.lanes/simd.PanelRows, piece, cuts)
+		return w.siftPanels(ctx, from, to)
+	})
+	if err != nil {
+		return err
+	}
+	if coded && len(s.survivors) == 0 && len(s.flooded) == 0 {
+		return nil
+	}
+	return w.view(block, func(b *store.Block) error {
+		if !coded {
+			from, to = w.pieceOf(block, b.Lanes/simd.PanelRows, piece, cuts)
+			return w.scan(ctx, b, from, to, w.all)
+		}
+		if b.Rows != rows {
+			return fmt.Errorf("%w: block %d has %d rows, its codes %d", ErrCodes, block, b.Rows, rows)
+		}
+		if len(s.flooded) > 0 {
+			if err := w.scan(ctx, b, from, to, s.flooded); err != nil {
+				return err
+			}
+		}
+		return w.score(ctx, b)
+	})
+}
+
+// siftPanels collects the survivors and floods of panels from..to: for each tile of
+// queries the first stage over all of them, run by run, then the second, query by
+// query.
+func (w *worker) siftPanels(ctx context.Context, from, to int) error {
+	const n = simd.PanelRows
+	s := w.sift
+	c := &s.c
+	panels := to - from
+	if panels == 0 {
+		return nil
+	}
+	if need := w.o.Metric.terms() * n * panels; cap(s.columns) < need {
+		s.columns = make([]float32, need)
+	}
+	if runs := (panels + simd.CodeRun - 1) / simd.CodeRun; len(s.hits) < runs {
+		s.hits = make([]simd.CodeHits, runs)
+	}
+	if room := n*panels + 3; cap(s.lanes) < room {
+		s.lanes, s.head, s.rest = make([]int32, 0, room), make([]int32, room), make([]int32, room)
+	}
+	codes := c.panels[from*n*c.first:][:panels*n*c.first]
+	columns := c.columnsOf(s.columns, w.o.Metric, from, panels)
+	w.stats.Bytes += int64(len(codes) + 4*firstColumns*n*panels)
+	for _, t := range w.all {
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
+		if s.skip[t] > 0 {
+			s.skip[t]--
+		} else if !w.cascade.tiles[t].plain {
+			first, second := w.siftTile(t, from, panels, codes, columns)
+			switch {
+			case !first:
+				s.skip[t] = s.heat[t]
+				s.heat[t] = min(2*s.heat[t]+1, longestSkip)
+			case second:
+				s.heat[t] /= 2
+				continue
+			}
+		}
+		s.flooded = append(s.flooded, t)
+		w.stats.Fallbacks++
+	}
+	return nil
+}
+
+// siftTile runs a tile of queries over the codes of some panels. It reports
+// whether the first stage was worth the while, and the second; if not, it leaves no
+// survivors.
+func (w *worker) siftTile(t, from, panels int, codes []uint8, columns []float32) (cheap, few bool) {
+	const n = simd.PanelRows
+	s, v := w.sift, &w.cascade.tiles[t]
+	begin, last := w.tileRange(t)
+	s.tile = v.CodeTile
+	s.weights = v.weights(s.weights, w.o.Metric, s.c.reach[partFirst], last-begin)
+	s.tile.Weights = s.weights
+	floors := &s.floors
+	for i := range floors {
+		floors[i] = float32(math.NaN()) // no bound reaches that of an absent query
+		if begin+i < last {
+			floors[i] = v.floor(i, w.floor(begin+i, s.c.maxNorm), w.o.Metric, s.c.reach[partFirst])
+		}
+	}
+	pairs := panels * n * (last - begin)
+	limit := max(n, int(min(floodShare, float64(w.ix.dim)/floodDim)*float64(pairs)))
+	total := 0
+	terms := len(s.weights)
+	for run := 0; run < panels; run += simd.CodeRun {
+		end := min(run+simd.CodeRun, panels)
+		total += simd.CodeScan(&s.hits[run/simd.CodeRun], codes[run*n*s.c.first:end*n*s.c.first],
+			columns[run*n*terms:end*n*terms], &s.tile, floors)
+		w.stats.Coded += int64((end - run) * n * (last - begin))
+		if total > limit {
+			return false, false
+		}
+	}
+	if total == 0 {
+		return true, true
+	}
+	w.stats.Second += int64(total)
+	before := len(s.survivors)
+	for q := begin; q < last; q++ {
+		lanes := s.lanes[:0]
+		for run := 0; run < panels; run += simd.CodeRun {
+			count := min(panels-run, simd.CodeRun)
+			base := int32((from + run) * n)
+			for word, set := range s.hits[run/simd.CodeRun][q-begin][:(count+1)/2] {
+				for ; set != 0; set &= set - 1 {
+					lanes = append(lanes, base+int32(word*64+bits.TrailingZeros64(set)))
+				}
+			}
+		}
+		if len(lanes) > 0 {
+			w.siftQuery(q, lanes)
+		}
+	}
+	if found := len(s.survivors) - before; found > manySurvivors*panels && found > n {
+		s.survivors = s.survivors[:before]
+		return true, false
+	}
+	return true, true
+}
+
+// siftQuery runs the second stage of a query over some lanes.
+func (w *worker) siftQuery(q int, lanes []int32) {
+	s := w.sift
+	v, dims := &w.cascade.next[q], s.c.dims-headDims
+	count := len(lanes)
+	for len(lanes)%4 != 0 { // as the kernel takes them
+		lanes = append(lanes, lanes[0])
+	}
+	head, rest := s.head[:len(lanes)], s.rest[:len(lanes)]
+	simd.CodeDots(head, s.c.head, lanes, w.cascade.head[q*headDims:][:headDims], v.head.start)
+	simd.CodeDots(rest, s.c.rest, lanes, w.cascade.rest[q*dims:][:dims], v.rest.start)
+	floor := float64(w.floor(q, s.c.maxNorm))
+	for j, lane := range lanes[:count] {
+		if v.reaches(&s.c, w.o.Metric, int(lane), head[j], rest[j], floor) {
+			s.survivors = append(s.survivors, survivor{int32(q), lane})
+		}
+	}
+}
+
+// score scores the survivors in a block exactly, panel by panel.
+func (w *worker) score(ctx context.Context, b *store.Block) error {
+	const n = simd.PanelRows
+	s := w.sift
+	w.stats.Exact += int64(len(s.survivors))
+	panels := b.Lanes / n
+	s.starts = append(s.starts[:0], make([]int32, panels+1)...)
+	for _, v := range s.survivors {
+		s.starts[v.lane/n+1]++
+	}
+	for i := range panels {
+		s.starts[i+1] += s.starts[i]
+	}
+	if cap(s.ordered) < len(s.survivors) {
+		s.ordered = make([]survivor, len(s.survivors)+len(s.survivors)/2)
+	}
+	s.ordered = s.ordered[:len(s.survivors)]
+	for _, v := range s.survivors {
+		at := &s.starts[v.lane/n]
+		s.ordered[*at] = v
+		*at++
+	}
+	var scale, bias [n]float32
+	first := int32(0)
+	for i := range panels {
+		mine := s.ordered[first:s.starts[i]]
+		first = s.starts[i]
+		if len(mine) == 0 {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
+		if !w.o.Metric.Epilogue(scale[:], bias[:], b, i*n) {
+			continue
+		}
+		panel := b.Panels[i*n*b.Dim:][:n*b.Dim]
+		for len(mine) > 0 {
+			var err error
+			if mine, err = w.scoreSome(b, i*n, panel, scale[:], bias[:], mine); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// scoreSome scores the first survivors in a panel, up to as many as scratch holds,
+// and returns the others. The pairs of a query lie side by side.
+func (w *worker) scoreSome(b *store.Block, lane int, panel, scale, bias []float32, mine []survivor) ([]survivor, error) {
+	s := w.sift
+	count := 0
+	for ; len(mine) > 0 && count < len(s.pairLanes); mine = mine[1:] {
+		at := int(mine[0].lane)
+		if !b.Dead[at] && (w.o.Allow == nil || w.o.Allow(b.Row[at])) {
+			s.pairLanes[count], s.pairRows[count] = int32(at-lane), mine[0].query
+			count++
+		}
+	}
+	simd.Pairs(s.pairScores[:count], panel, scale, bias, s.pairLanes[:count], w.rows, s.pairRows[:count])
+	w.stats.Scores += int64(count)
+	for j := 0; j < count; {
+		q := int(s.pairRows[j])
+		floor := w.floor(q, b.MaxNorm)
+		var hits uint32
+		for ; j < count && int(s.pairRows[j]) == q; j++ {
+			if at := s.pairLanes[j]; s.pairScores[j] >= floor {
+				hits |= 1 << at
+				s.scores[at] = s.pairScores[j]
+			}
+		}
+		if hits != 0 {
+			if err := w.collect(0, q, b, lane, panel, hits, &s.scores); err != nil {
+				return nil, err
+			}
+			if err := w.offer(0, q); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return mine, nil
+}
