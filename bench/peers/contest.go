@@ -125,12 +125,13 @@ func (c *contest) warm(ctx context.Context, e *entry) error {
 		return err
 	}
 	n := min(c.queries, 4)
-	spent, err := c.ask(ctx, e, n, 0)
+	_, err := c.ask(ctx, e, n, 0)
 	if err != nil {
 		return err
 	}
 	e.n = c.queries
 	if c.mode == Single || e.loops {
+		var spent float64
 		spent, err = c.ask(ctx, e, n, 0)
 		fit := float64(n) / max(spent, 1e-9) * c.budget.Seconds()
 		e.n = int(min(float64(c.queries), max(1, fit)))
