@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 
+	"membank/index"
 	"membank/simd"
 	"membank/store"
 	"membank/store/dump"
@@ -39,6 +40,7 @@ func init() {
 		{name: "replace", weight: 4, pick: pickReplace, do: ingest(store.Replace), apply: applyReplace},
 		{name: "delete", weight: 3, pick: pickDelete, do: deleteRows, apply: applyDelete},
 		{name: "remove", weight: 2, pick: pickRemove, do: removeBank, apply: func(*bank, change) *bank { return nil }},
+		{name: "codes", weight: 3, pick: pickCodes, do: writeCodes, apply: func(b *bank, _ change) *bank { return b }},
 		{name: "abort", weight: 1, read: readAbort},
 		{name: "scan", weight: 2, read: func(ctx context.Context, w *worker, name string, b *bank) error {
 			return checkBank(ctx, w.db, name, b, w.rng)
@@ -185,6 +187,33 @@ func infoOf(db *store.DB, name string) (store.Info, error) {
 func removeBank(ctx context.Context, db *store.DB, c change) (store.Info, error) {
 	_, err := db.RemoveBank(ctx, c.Bank)
 	return store.Info{}, err
+}
+
+// Rows and answers do not change with codes; a check of the bank searches by them
+// where it has enough rows.
+func pickCodes(_ *rand.Rand, name string, b *bank) (change, bool) {
+	if b == nil || b.live() < 64 || b.dim > 256 { // learning more dims takes seconds
+		return change{}, false
+	}
+	return change{Bank: name, Dim: b.dim}, true
+}
+
+// writeCodes gives codes to banks that are too small to gain by them, too: a new
+// basis and codes for all blocks.
+func writeCodes(ctx context.Context, db *store.DB, c change) (store.Info, error) {
+	s, err := db.Snapshot(c.Bank)
+	if err != nil {
+		return store.Info{}, err
+	}
+	defer s.Close()
+	basis, err := index.LearnBasis(ctx, s, 1)
+	if err != nil {
+		return store.Info{}, err
+	}
+	return db.WriteCodes(ctx, c.Bank, basis.Encode(), func(value []byte, b *store.Block) ([]byte, error) {
+		codes, err := basis.EncodeBlock(b)
+		return append(value, codes...), err
+	}, store.CodesOptions{})
 }
 
 // readAbort leaves half an ingest; the bank must not change.
