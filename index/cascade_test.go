@@ -1,6 +1,7 @@
 package index
 
 import (
+	"errors"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -123,6 +124,9 @@ func TestCodesDoNotChangeAnswers(t *testing.T) {
 				if dim > maxRank {
 					rows = min(rows, 60) // the basis takes its time
 				}
+				if level == simd.Generic {
+					rows = min(rows, 120) // so does the scalar twin
+				}
 				all := simd.NewMatrix(rows+30, dim)
 				kind.fill(rng, all)
 				var dead []bool
@@ -172,15 +176,16 @@ func TestCodesDoNotChangeAnswers(t *testing.T) {
 				}
 				ix := b.coded(t)
 				r, err := ix.Search(t.Context(), queries, o)
-				if err != nil {
-					t.Fatal(err)
-				}
-				mustEqual(t, r.Hits, want)
 				o.NoCodes = true
-				if r, err = ix.Search(t.Context(), queries, o); err != nil {
-					t.Fatal(err)
+				plain, plainErr := ix.Search(t.Context(), queries, o)
+				if errors.Is(err, ErrOverflow) && errors.Is(plainErr, ErrOverflow) {
+					return // heavy tails, scaled up: refused either way
+				}
+				if err != nil || plainErr != nil {
+					t.Fatal(err, plainErr)
 				}
 				mustEqual(t, r.Hits, want)
+				mustEqual(t, plain.Hits, want)
 			})
 		})
 	}
