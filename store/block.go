@@ -96,7 +96,7 @@ func checkPanels(h header, rows, dim int, t DType) error {
 
 // view reads bytes as little-endian elements without a copy, at any alignment.
 // It is the one use of unsafe outside simd; Open refuses big-endian machines.
-func view[T float32 | uint16](b []byte) []T {
+func view[T float32 | uint16 | int64](b []byte) []T {
 	var element T
 	if len(b) == 0 {
 		return nil

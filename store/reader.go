@@ -135,9 +135,7 @@ func (b *Block) size(rows, dim int) {
 }
 
 func (b *Block) fill(c *columnsView) {
-	for i := range c.n {
-		b.Row[i] = c.row(i)
-	}
+	copy(b.Row, view[int64](c.rows))
 	copy(b.Scale, view[float32](c.scales))
 	copy(b.Bias, view[float32](c.biases))
 	for i := c.n; i < b.Lanes; i++ {
