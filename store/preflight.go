@@ -32,8 +32,9 @@ import (
 //     zeros lies behind it.
 //   - a damaged table (.sst) panics or exits the process inside Badger's open. The
 //     pre-flight checks all of them first.
-//   - an empty .vlog or .mem, which a kill leaves in the moment between creating
-//     and sizing it, makes the open fail. The pre-flight removes it.
+//   - an empty .vlog or .mem makes the open fail. A kill leaves one in the moment
+//     between creating and sizing it, or between emptying and removing it, which is
+//     how Badger deletes. The pre-flight removes it.
 //   - nonsense in DISCARD, which holds estimates only, makes value log collection
 //     loop for ever. The pre-flight removes it; Badger starts a new one.
 //
@@ -299,8 +300,8 @@ func (in *inspection) checkLogHeaders() error {
 	}
 	for _, name := range names {
 		full := filepath.Join(blocksName, name)
-		if in.sizes[name] == 0 && !in.report.Clean && (filepath.Ext(name) == ".mem" || name == valueLogName(in.newest)) {
-			continue // just created when the process died: mend removes it
+		if in.sizes[name] == 0 && !in.report.Clean {
+			continue // just created or half deleted when the process died: mend removes it
 		}
 		f, err := os.Open(in.path(name))
 		if err != nil {
@@ -353,13 +354,16 @@ func (in *inspection) mend(ctx context.Context) error {
 			return err
 		}
 	}
-	if len(in.logs) == 0 {
-		return nil
+	for _, number := range in.logs {
+		if name := valueLogName(number); in.sizes[name] == 0 {
+			if err := in.remove(name); err != nil {
+				return err
+			}
+		}
 	}
 	name := valueLogName(in.newest)
 	if in.sizes[name] == 0 {
-		in.logs = in.logs[:len(in.logs)-1]
-		return in.remove(name)
+		return nil
 	}
 	return cutZeros(in.path(name), in.sizes[name])
 }

@@ -399,6 +399,23 @@ func TestPreflightAfterACrash(t *testing.T) {
 			t.Fatal(wrong)
 		}
 	})
+	t.Run("a log that is being deleted", func(t *testing.T) {
+		// Badger empties a log and then removes it, newer ones or not.
+		dir := copyWhole(t)
+		if err := os.WriteFile(filepath.Join(blocksDirectory(dir), "000089.vlog"), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := writeSeal(dir, 90); err != nil {
+			t.Fatal(err)
+		}
+		report, err := preflight(context.Background(), dir)
+		if err != nil || len(report.Removed) != 1 || filepath.Base(report.Removed[0]) != "000089.vlog" {
+			t.Fatalf("%+v, %v", report, err)
+		}
+		if right, wrong := readPlain(t, dir, 100); right != 100 {
+			t.Fatal(wrong)
+		}
+	})
 	t.Run("DISCARD of nonsense", func(t *testing.T) {
 		dir := copyWhole(t)
 		if err := os.WriteFile(filepath.Join(blocksDirectory(dir), "DISCARD"), bytes.Repeat([]byte{0xff}, 1<<20), 0o644); err != nil {
