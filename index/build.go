@@ -126,7 +126,7 @@ func buildCodes(ctx context.Context, db *store.DB, bank string, o BuildOptions) 
 			learnt = b.Encode()
 		}
 		began := time.Now()
-		info, err = db.WriteCodes(ctx, bank, learnt, b.appendCodes, store.CodesOptions{Threads: o.Threads, Progress: o.Progress})
+		info, err = db.WriteCodes(ctx, bank, learnt, b.EncodeBlock, store.CodesOptions{Threads: o.Threads, Progress: o.Progress})
 		stats.Encode = time.Since(began).Seconds()
 		if err != nil {
 			return info, stats, err
@@ -170,12 +170,6 @@ func basisFor(ctx context.Context, s *store.Snapshot, record []byte, o BuildOpti
 	}
 	stats.Learnt = b != nil
 	return b, err
-}
-
-// appendCodes is the store.Encoder of b.
-func (b *Basis) appendCodes(value []byte, k *store.Block) ([]byte, error) {
-	codes, err := b.EncodeBlock(k)
-	return append(value, codes...), err
 }
 
 // readCodes makes a search of s use the codes of the bank, if it has any. What is

@@ -40,7 +40,7 @@ func (b *bank) coded(t failer, change ...func(*Basis)) *Index {
 func (ix *Index) withCodes(t failer, basis *Basis, blocks []*store.Block) {
 	records := make([][]byte, len(blocks))
 	for i, k := range blocks {
-		v, err := basis.EncodeBlock(k)
+		v, err := basis.EncodeBlock(nil, k)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -470,7 +470,7 @@ func FuzzDecodeCodes(f *testing.F) {
 	sslLike(m, 3)
 	b := newBank(m, nil, 60)
 	basis := b.coded(f).basis
-	v, err := basis.EncodeBlock(b.blocks[0])
+	v, err := basis.EncodeBlock(nil, b.blocks[0])
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -115,13 +115,15 @@ func (b *Basis) decodeCodes(v []byte) (codes, error) {
 	return c, nil
 }
 
-// EncodeBlock returns the codes of a block as bytes. It is safe for concurrent
-// use, reads the panels once, and costs 2·p₂·dim operations a row and a little.
-func (b *Basis) EncodeBlock(k *store.Block) ([]byte, error) {
+// EncodeBlock appends the codes of a block to value, as a store.Encoder does. It is
+// safe for concurrent use, reads the panels once, and costs 2·p₂·dim operations a row and a little.
+func (b *Basis) EncodeBlock(value []byte, k *store.Block) ([]byte, error) {
 	if k.Dim != b.dim || k.Rows == 0 {
 		return nil, fmt.Errorf("%w: a basis of %d dimensions cannot encode %d rows of %d", ErrCodes, b.dim, k.Rows, k.Dim)
 	}
-	v := make([]byte, b.codesBytes(k.Rows))
+	before := len(value)
+	value = append(value, make([]byte, b.codesBytes(k.Rows))...)
+	v := value[before:]
 	copy(v, codesMagic)
 	for i, x := range []int{int(b.id), k.Rows, b.first, b.dims} {
 		binary.LittleEndian.PutUint32(v[8+4*i:], uint32(x))
@@ -135,7 +137,7 @@ func (b *Basis) EncodeBlock(k *store.Block) ([]byte, error) {
 		binary.LittleEndian.PutUint32(v[24+4*i:], math.Float32bits(roundUp(x)))
 	}
 	binary.LittleEndian.PutUint32(v[36:], math.Float32bits(roundUp(k.MaxNorm)))
-	return v, nil
+	return value, nil
 }
 
 // encoder is the scratch of one block.

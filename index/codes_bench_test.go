@@ -120,7 +120,7 @@ func makeCoded(rows, dim, blockRows int) codedBank {
 	records := make([][]byte, len(b.blocks))
 	start = time.Now()
 	parallel(2, len(b.blocks), func() func(int) {
-		return func(i int) { records[i], _ = basis.EncodeBlock(b.blocks[i]) }
+		return func(i int) { records[i], _ = basis.EncodeBlock(nil, b.blocks[i]) }
 	})
 	encoded := time.Since(start)
 	ix.basis = basis

@@ -174,7 +174,7 @@ func (s summer) Write(b []byte) (int, error) {
 func lastByte(f *os.File, size int64) (int64, error) {
 	const piece = 1 << 20
 	buffer := make([]byte, piece)
-	for to := dataEnd(f, size); to > 0; {
+	for to := DataEnd(f, size); to > 0; {
 		from := max(to-piece, 0)
 		b := buffer[:to-from]
 		if _, err := f.ReadAt(b, from); err != nil && !errors.Is(err, io.EOF) {

@@ -7,9 +7,9 @@ import (
 	"syscall"
 )
 
-// dataEnd returns an offset below size behind which f is a hole, so that the
+// DataEnd returns an offset below size behind which f is a hole, so that the
 // hundreds of megabytes of a live log need not be read to be known as zeros.
-func dataEnd(f *os.File, size int64) int64 {
+func DataEnd(f *os.File, size int64) int64 {
 	const seekData, seekHole = 3, 4
 	defer f.Seek(0, io.SeekStart)
 	end := int64(0)

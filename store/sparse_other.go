@@ -4,5 +4,5 @@ package store
 
 import "os"
 
-// dataEnd does not know here.
-func dataEnd(f *os.File, size int64) int64 { return size }
+// DataEnd does not know here.
+func DataEnd(f *os.File, size int64) int64 { return size }

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
-	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -287,17 +286,5 @@ func TestDemoAccuracies(t *testing.T) {
 	}
 }
 
-// demo is the folder of the demo set: the repository's copy, or the shared one.
-func demo(t testing.TB) string {
-	places := []string{filepath.Join(dumptest.Root(t), "cli", "demo")}
-	if shared, ok := dumptest.Shared(t); ok {
-		places = append(places, filepath.Join(shared, "..", "demo"))
-	}
-	for _, dir := range places {
-		if _, err := os.Stat(filepath.Join(dir, "simclr_train.npy")); err == nil {
-			return dir
-		}
-	}
-	t.Skip("no demo set")
-	return ""
-}
+// demo is the folder of the demo set.
+func demo(t testing.TB) string { return filepath.Join(dumptest.Root(t), "cli", "demo") }

@@ -88,10 +88,7 @@ func (b *bank) encode(ctx context.Context) error {
 		return err
 	}
 	b.coded = true
-	_, err = b.db.WriteCodes(ctx, "gallery", basis.Encode(), func(value []byte, block *store.Block) ([]byte, error) {
-		codes, err := basis.EncodeBlock(block)
-		return append(value, codes...), err
-	}, store.CodesOptions{Threads: b.threads})
+	_, err = b.db.WriteCodes(ctx, "gallery", basis.Encode(), basis.EncodeBlock, store.CodesOptions{Threads: b.threads})
 	return err
 }
 

@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"membank/store"
 )
 
 // damagesAtOnce is how many copies one iteration damages: the databases that it
@@ -319,7 +321,7 @@ func readData(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := make([]byte, dataEnd(f, info.Size()))
+	b := make([]byte, store.DataEnd(f, info.Size()))
 	_, err = io.ReadFull(f, b)
 	return b, err
 }
@@ -340,7 +342,7 @@ func copyFile(from, to string) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(dst, io.NewSectionReader(src, 0, dataEnd(src, info.Size())))
+	_, err = io.Copy(dst, io.NewSectionReader(src, 0, store.DataEnd(src, info.Size())))
 	if err == nil {
 		err = dst.Truncate(info.Size())
 	}

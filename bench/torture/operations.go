@@ -210,10 +210,7 @@ func writeCodes(ctx context.Context, db *store.DB, c change) (store.Info, error)
 	if err != nil {
 		return store.Info{}, err
 	}
-	return db.WriteCodes(ctx, c.Bank, basis.Encode(), func(value []byte, b *store.Block) ([]byte, error) {
-		codes, err := basis.EncodeBlock(b)
-		return append(value, codes...), err
-	}, store.CodesOptions{})
+	return db.WriteCodes(ctx, c.Bank, basis.Encode(), basis.EncodeBlock, store.CodesOptions{})
 }
 
 // readAbort leaves half an ingest; the bank must not change.
