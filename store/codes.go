@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
-
-	"github.com/dgraph-io/badger/v4"
 )
 
 // Codes are what a search reads before it reads vectors. The store knows neither
@@ -42,8 +40,7 @@ func (db *DB) WriteCodes(ctx context.Context, bank string, basis []byte, encode 
 	if basis == nil && g.basis.number == 0 {
 		return Info{}, fmt.Errorf("bank %q has no basis yet to encode with", bank)
 	}
-	c := &coder{db: db, s: s, m: g.manifest.clone(), encode: encode, progress: o.Progress}
-	c.m.generation++
+	c := &coder{addition: newAddition(db, g), s: s, encode: encode, progress: o.Progress}
 	if c.progress == nil {
 		c.progress = func(int64, int64) {}
 	}
@@ -59,41 +56,20 @@ func (db *DB) WriteCodes(ctx context.Context, bank string, basis []byte, encode 
 	if len(c.blocks) == 0 && basis == nil {
 		return g.info(), nil
 	}
-	err = c.run(ctx, max(1, o.Threads))
-	if err == nil {
-		err = db.sync()
-	}
-	next := &generation{manifest: c.m, deadRows: g.deadRows, classes: g.classes}
-	if err == nil {
-		err = ctx.Err()
-	}
-	if err == nil {
-		err = db.flip(bank, next, change{})
-	}
-	if err != nil {
-		if dropped := db.deleteRecords(c.written); dropped != nil {
-			db.log.Info("unused codes stay until the next open", "bank", bank, "error", dropped)
-		}
-		return Info{}, err
-	}
-	return next.info(), nil
+	return c.finish(ctx, g, c.run(ctx, max(1, o.Threads)))
 }
 
 // coder is one WriteCodes under way: goroutines read and encode blocks, and
 // take turns to write what has come together.
 type coder struct {
-	db       *DB
 	s        *Snapshot
-	m        *manifest // the next generation in the making
 	encode   Encoder
 	blocks   []int // those to encode
 	progress func(done, total int64)
 
-	mu      sync.Mutex // guards what follows
-	batch   []*badger.Entry
-	bytes   int64
-	written []recordRef
-	done    int64
+	mu sync.Mutex // guards what follows
+	*addition
+	done int64
 }
 
 func (c *coder) run(ctx context.Context, threads int) error {
@@ -116,10 +92,7 @@ func (c *coder) run(ctx context.Context, threads int) error {
 		})
 	}
 	wg.Wait()
-	if err := context.Cause(ctx); err != nil {
-		return err
-	}
-	return c.write()
+	return context.Cause(ctx)
 }
 
 // block encodes one block and writes the batch when it is large enough.
@@ -137,39 +110,7 @@ func (c *coder) block(r *Reader, block int) error {
 	c.m.blocks[block].codes = c.add(kindCodes, c.m.blocks[block].rows, value)
 	c.done++
 	c.progress(c.done, int64(len(c.blocks)))
-	if c.bytes < transactionBytes && len(c.batch) < transactionRecords {
-		return nil
-	}
-	return c.write()
-}
-
-func (c *coder) add(kind recordKind, rows int, value []byte) recordRef {
-	number := c.db.newRecord()
-	ref := sealRecord(value, header{kind: kind, dtype: c.m.dtype, number: number, bank: c.m.id, rows: uint32(rows), dim: uint32(c.m.dim)})
-	c.batch = append(c.batch, badger.NewEntry(recordKey(number), value))
-	c.bytes += int64(len(value))
-	c.written = append(c.written, ref)
-	return ref
-}
-
-// write makes the batch durable; c.mu is held, or nobody else is left.
-func (c *coder) write() error {
-	if len(c.batch) == 0 {
-		return nil
-	}
-	if err := checkSpace(c.db.dir, c.bytes+1<<20); err != nil {
-		return err
-	}
-	c.db.onStep("blocks")
-	written := make(chan error, 1)
-	if err := c.db.write(c.batch, func(err error) { written <- err }); err != nil {
-		return err
-	}
-	if err := <-written; err != nil {
-		return fmt.Errorf("writing codes: %w", err)
-	}
-	c.batch, c.bytes = nil, 0
-	return nil
+	return c.writeFull()
 }
 
 // Basis returns a copy of the bank's basis record, nil if it has none.

@@ -172,25 +172,15 @@ func (p *pipeline) keep(m *manifest, n int) {
 // table returns the attribute names, sorted, and the block table. It is called
 // after wait.
 func (p *pipeline) table() ([]string, []blockRef) {
-	set := map[string]int{}
-	for _, e := range p.entries {
-		for name := range e.names {
-			set[name] = 0
-		}
+	tables := make([]map[string]recordRef, len(p.entries))
+	for i, e := range p.entries {
+		tables[i] = e.names
 	}
-	var names []string
-	for name := range set {
-		names = append(names, name)
-	}
-	slices.Sort(names)
+	names, lists := attributeTable(tables)
 	blocks := make([]blockRef, len(p.entries))
 	for i, e := range p.entries {
 		blocks[i] = e.blockRef
-		for n, name := range names {
-			if ref, ok := e.names[name]; ok {
-				blocks[i].attributes = append(blocks[i].attributes, attributeRef{n, ref})
-			}
-		}
+		blocks[i].attributes = lists[i]
 	}
 	return names, blocks
 }
