@@ -81,6 +81,7 @@ var meanings = []struct {
 	{eval.ErrProtocol, exitUsage, "usage", "membank eval knn --protocol help lists them"},
 	{eval.ErrLeaveOneOut, exitUsage, "usage", "name one bank for both"},
 	{eval.ErrNoLabels, exitBadInput, "no_labels", "ingest the bank with --labels"},
+	{eval.ErrAgreement, exitBadInput, "no_agreement", "label two rows at least in both"},
 	{index.ErrOptions, exitUsage, "usage", "see --help"},
 	{index.ErrQuery, exitBadInput, "bad_query", "take such rows out"},
 	{index.ErrOverflow, exitBadInput, "overflow", "scale the vectors down"},

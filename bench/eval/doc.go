@@ -49,6 +49,12 @@
 //     features), the result says for how many queries.
 //   - A zero row has cosine 0 with everything.
 //
+// # Agreement of labelings
+//
+// [Agree] compares two labelings of the same rows, clusters and classes or two
+// clusterings: NMI with its normalisation named, AMI, ARI, purity, Hungarian
+// accuracy, all from one [Contingency] table in float64.
+//
 // Nothing here opens a file or prints. An evaluation is deterministic: the same
 // snapshots give the same result for any number of threads, memory budget and
 // SIMD level.

@@ -17,4 +17,8 @@ var (
 var (
 	// ErrNoLabels: no row of the gallery, or none of the query set, has a label.
 	ErrNoLabels = errors.New("no labelled rows")
+
+	// ErrAgreement: two labelings that cannot be compared: of different lengths,
+	// or with fewer than two rows that both label.
+	ErrAgreement = errors.New("labelings cannot be compared")
 )
