@@ -35,6 +35,7 @@ var avx512 = kernels{
 	dot:             dot,
 	squaredDistance: squaredDistance,
 	pairs:           pairs,
+	products:        productsOfAVX512,
 	widenHalf: func(dst []float32, src []uint16) {
 		whole := len(src) / 16
 		widenHalfAVX512(base(dst), base(src), whole)
@@ -64,6 +65,7 @@ var avx2 = kernels{
 	dot:             dot,
 	squaredDistance: squaredDistance,
 	pairs:           pairs,
+	products:        productsOfAVX2,
 	widenHalf: func(dst []float32, src []uint16) {
 		whole := len(src) / 8
 		widenHalfAVX2(base(dst), base(src), whole)

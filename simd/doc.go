@@ -72,6 +72,7 @@
 //	         nothing); 92 and 88 % at dim 64; some 35 ns a call besides the FMAs
 //	Scan     as fast as ReadBytes, give or take the noise, aligned or not
 //	Dot      400 ns: one chain is bound by the latency of an FMA, 4 cycles
+//	Products 57 GFLOP/s of float64 with AVX-512, 50 with AVX2, 2.8 generic
 //	generic  2 GFLOP/s, or 2-4 GB/s in Scan
 //	Norm     9 GB/s; Blend 12; Pack and Unpack 7; WidenHalf 50 (written), generic 1.6
 //

@@ -15,6 +15,7 @@ var generic = kernels{
 	tile:            tileGeneric,
 	dot:             dotGeneric,
 	pairs:           pairsGeneric,
+	products:        productsGeneric,
 	squaredDistance: squaredDistanceGeneric,
 	widenHalf:       widenHalfGeneric,
 	peakFMA:         peakFMAGeneric,

@@ -27,6 +27,7 @@ type kernels struct {
 	dot             func(a, b []float32) float32
 	squaredDistance func(a, b []float32) float32
 	pairs           func(chains, panel []float32, lanes []int32, queries Matrix, rows []int32)
+	products        func(c *ProductTile, a, b []float64)
 	widenHalf       func(dst []float32, src []uint16)
 	peakFMA         func(iterations int) int64
 	readBytes       func(b []byte) uint64

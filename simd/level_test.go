@@ -62,6 +62,7 @@ func TestCallsReachTheLevelInUse(t *testing.T) {
 		counted.dot = func(a, b []float32) float32 { counts["dot"]++; return k.dot(a, b) }
 		counted.squaredDistance = func(a, b []float32) float32 { counts["squaredDistance"]++; return k.squaredDistance(a, b) }
 		counted.pairs = func(a, b []float32, c []int32, d Matrix, e []int32) { counts["pairs"]++; k.pairs(a, b, c, d, e) }
+		counted.products = func(c *ProductTile, a, b []float64) { counts["products"]++; k.products(c, a, b) }
 		counted.widenHalf = func(a []float32, b []uint16) { counts["widenHalf"]++; k.widenHalf(a, b) }
 		counted.peakFMA = func(n int) int64 { counts["peakFMA"]++; return k.peakFMA(n) }
 		counted.readBytes = func(b []byte) uint64 { counts["readBytes"]++; return k.readBytes(b) }
@@ -73,6 +74,7 @@ func TestCallsReachTheLevelInUse(t *testing.T) {
 		Dot(p.rows.Row(0), p.rows.Row(1))
 		SquaredDistance(p.rows.Row(0), p.rows.Row(1))
 		Pairs(make([]float32, 2), make([]float32, 32), make([]float32, 32), make([]float32, 32), []int32{1, 2}, NewMatrix(1, 1), []int32{0, 0})
+		Products(new(ProductTile), make([]float64, 8), make([]float64, 24))
 		WidenHalf(make([]float32, 20), make([]uint16, 20))
 		flops := PeakFMA(10)
 		ReadBytes(make([]byte, 1024))

@@ -51,7 +51,7 @@ func (w width) xor(x Op, into reg.VecVirtual) {
 	}
 }
 
-var file = flag.String("kernels", "float", "which file to write: float, int8 or pairs")
+var file = flag.String("kernels", "float", "which file to write: float, int8, pairs or products")
 
 func main() {
 	flag.Parse()
@@ -61,6 +61,9 @@ func main() {
 		codeKernels()
 	case "pairs":
 		pairs()
+	case "products":
+		products(avx512)
+		products(avx2)
 	default:
 		floatKernels()
 	}
