@@ -18,7 +18,7 @@ type pass struct {
 	norms   []float64
 	rows    simd.Matrix // the queries, as the metric prepares them
 	bounds  []int       // first query of each tile, and their number
-	tiles   []float32   // [tile][dim][simd.TileQueries], prepared by the metric
+	tiles   []tile      // neighbouring queries, packed
 	tops    []TopK      // one a query
 	floors  []floor     // of tops, as last published: to be read without the lock
 	exclude []int64     // nil, or one a query
@@ -73,8 +73,6 @@ func newPass(ix *Index, o Options, b *budget, queries simd.Matrix, norms []float
 		p.bound = newBound(ix.dim, norms)
 	}
 
-	tile := simd.TileQueries * ix.dim
-	p.tiles = make([]float32, p.tileCount()*tile)
 	p.rows = queries
 	if o.Metric == Cosine {
 		p.rows = simd.NewMatrix(queries.Rows, ix.dim)
@@ -82,10 +80,7 @@ func newPass(ix *Index, o Options, b *budget, queries simd.Matrix, norms []float
 			simd.Normalize(p.rows.Row(q), queries.Row(q))
 		}
 	}
-	for t := range p.tileCount() {
-		first, last := p.tileRange(t)
-		simd.PackQueries(p.tiles[t*tile:][:tile], p.rows.Slice(first, last))
-	}
+	p.packTiles()
 
 	each := 0 // a big k takes memory when hits arrive
 	if o.K <= slabK {
@@ -99,6 +94,28 @@ func newPass(ix *Index, o Options, b *budget, queries simd.Matrix, norms []float
 		p.floors[q].store(p.tops[q].Floor())
 	}
 	return p
+}
+
+// tile is up to simd.TileQueries queries that panels meet together.
+type tile struct {
+	number  int       // of the pass
+	queries []int32   // of the pass
+	floats  []float32 // [dim][simd.TileQueries], prepared by the metric
+	sieve   *sieve    // nil: codes are not used
+}
+
+func (p *pass) packTiles() {
+	size, numbers := simd.TileQueries*p.ix.dim, make([]int32, p.rows.Rows)
+	for q := range numbers {
+		numbers[q] = int32(q)
+	}
+	floats := make([]float32, p.tileCount()*size)
+	p.tiles = make([]tile, p.tileCount())
+	for t := range p.tiles {
+		first, last := p.tileRange(t)
+		p.tiles[t] = tile{number: t, queries: numbers[first:last], floats: floats[t*size:][:size]}
+		simd.PackQueries(p.tiles[t].floats, p.rows.Slice(first, last))
+	}
 }
 
 func (p *pass) tileCount() int { return len(p.bounds) - 1 }

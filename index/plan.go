@@ -84,6 +84,9 @@ func (p *pass) plan() {
 		return
 	}
 	p.cascade = newCascade(p.ix.basis, p.o.Metric, p.rows, p)
+	for t := range p.tiles {
+		p.tiles[t].sieve = &p.cascade.tiles[t]
+	}
 	want := 64
 	p.seedStride, p.seedPanels = 1, 1
 	if p.ix.blocks > want {

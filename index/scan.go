@@ -44,7 +44,7 @@ func (p *pass) run(ctx context.Context) error {
 		seeded := (blocks + p.seedStride - 1) / p.seedStride
 		if err := p.work(ctx, seeded, nil, func(w *worker, i int) error {
 			return w.view(i*p.seedStride, func(b *store.Block) error {
-				return w.scan(ctx, b, 0, min(p.seedPanels, b.Lanes/simd.PanelRows), w.all)
+				return w.scan(ctx, b, 0, min(p.seedPanels, b.Lanes/simd.PanelRows)*simd.PanelRows, w.all)
 			})
 		}); err != nil {
 			return err
@@ -58,7 +58,7 @@ func (p *pass) run(ctx context.Context) error {
 		}
 		return w.view(block, func(b *store.Block) error {
 			from, to := w.pieceOf(block, b.Lanes/simd.PanelRows, piece, cuts)
-			return w.scan(ctx, b, from, to, w.all)
+			return w.scan(ctx, b, from*simd.PanelRows, to*simd.PanelRows, w.all)
 		})
 	})
 }
@@ -123,7 +123,7 @@ func (p *pass) cuts() int {
 type worker struct {
 	*pass
 	view view
-	all  []int // tiles; workers begin apart, so that they seldom meet at a TopK
+	all  []tile // workers begin apart, so that they seldom meet at a TopK
 
 	lanes       []int     // first lane of each panel in question
 	scale, bias []float32 // [len(lanes)][simd.PanelRows]
@@ -140,11 +140,11 @@ func (p *pass) newWorker(id, workers int) *worker {
 	w := &worker{
 		pass: p,
 		view: p.ix.reader(),
-		all:  make([]int, p.tileCount()),
+		all:  make([]tile, p.tileCount()),
 		row:  make([]float32, p.ix.dim),
 	}
 	for i := range w.all {
-		w.all[i] = (p.tileCount()*id/workers + i) % p.tileCount()
+		w.all[i] = p.tiles[(p.tileCount()*id/workers+i)%p.tileCount()]
 	}
 	if p.cascade != nil {
 		w.sift = p.newSift()
@@ -164,9 +164,9 @@ func (p *pass) groupPanels() int {
 	return max(1, groupBytes/(4*simd.PanelRows*max(p.ix.dim, 1)))
 }
 
-// scan answers the queries of some tiles over the panels from..to of a block.
-func (w *worker) scan(ctx context.Context, b *store.Block, from, to int, tiles []int) error {
-	w.choose(b, from, to, w.pairsEach(tiles))
+// scan answers the queries of some tiles over the lanes from..to of a block.
+func (w *worker) scan(ctx context.Context, b *store.Block, from, to int, tiles []tile) error {
+	w.choose(b, from, to, pairsEach(tiles))
 	for first := 0; first < len(w.lanes); {
 		g := w.group(b, first)
 		for _, t := range tiles {
@@ -174,10 +174,10 @@ func (w *worker) scan(ctx context.Context, b *store.Block, from, to int, tiles [
 				return context.Cause(ctx)
 			}
 			var err error
-			if q, last := w.tileRange(t); last-q < tileFrom {
-				err = w.scanQueries(g, q, last)
+			if len(t.queries) < tileFrom {
+				err = w.scanQueries(g, t.queries)
 			} else {
-				err = w.scanTile(g, t)
+				err = w.scanTile(g, &t)
 			}
 			if err != nil {
 				return err
@@ -189,27 +189,24 @@ func (w *worker) scan(ctx context.Context, b *store.Block, from, to int, tiles [
 }
 
 // pairsEach is the number of queries in some tiles.
-func (w *worker) pairsEach(tiles []int) (queries int) {
-	if len(tiles) == w.tileCount() {
-		return w.queries.Rows
-	}
+func pairsEach(tiles []tile) (queries int) {
 	for _, t := range tiles {
-		first, last := w.tileRange(t)
-		queries += last - first
+		queries += len(t.queries)
 	}
 	return queries
 }
 
-// choose lists the panels from..to of b that have a row in question, and their
-// columns.
+// choose lists the panels of b that have a row in question among the lanes
+// from..to, and their columns.
 func (w *worker) choose(b *store.Block, from, to, queries int) {
 	const n = simd.PanelRows
 	w.lanes = w.lanes[:0]
-	if need := (to - from) * n; cap(w.scale) < need {
+	begin, end := from/n*n, (to+n-1)/n*n
+	if need := end - begin; cap(w.scale) < need {
 		w.scale, w.bias = make([]float32, need), make([]float32, need)
 	}
 	w.scale, w.bias = w.scale[:cap(w.scale)], w.bias[:cap(w.bias)]
-	for lane := from * n; lane < to*n; lane += n {
+	for lane := begin; lane < end; lane += n {
 		at := len(w.lanes) * n
 		bias := w.bias[at:][:n]
 		if !w.o.Metric.Epilogue(w.scale[at:][:n], bias, b, lane) {
@@ -220,7 +217,7 @@ func (w *worker) choose(b *store.Block, from, to, queries int) {
 			if b.Dead[lane+i] {
 				continue
 			}
-			if w.o.Allow != nil && !w.o.Allow(b.Row[lane+i]) {
+			if lane+i < from || lane+i >= to || w.o.Allow != nil && !w.o.Allow(b.Row[lane+i]) {
 				bias[i] = float32(math.Inf(-1))
 				continue
 			}
@@ -270,50 +267,47 @@ func (w *worker) group(b *store.Block, first int) group {
 }
 
 // scanTile runs one tile of queries over the panels of a group.
-func (w *worker) scanTile(g group, t int) error {
+func (w *worker) scanTile(g group, t *tile) error {
 	const n = simd.PanelRows
 	size := n * w.ix.dim
-	tile := w.tiles[t*simd.TileQueries*w.ix.dim:][:simd.TileQueries*w.ix.dim]
-	first, last := w.tileRange(t)
-	var floors [simd.TileQueries]float32
-	for i := range floors {
-		floors[i] = float32(math.Inf(1)) // no score of an absent query reaches it
-		if first+i < last {
-			floors[i] = w.floor(first+i, g.block.MaxNorm)
-		}
+	floors := noFloor // no score of an absent query reaches it
+	for i, q := range t.queries {
+		floors[i] = w.floor(int(q), g.block.MaxNorm)
 	}
 	for i, lane := range g.lanes {
 		panel := g.panels[i*size:][:size]
-		if !simd.Tile(&w.tile, panel, g.scale[i*n:][:n], g.bias[i*n:][:n], tile, &floors) {
+		if !simd.Tile(&w.tile, panel, g.scale[i*n:][:n], g.bias[i*n:][:n], t.floats, &floors) {
 			continue
 		}
 		for j, hits := range &w.tile.Hits {
 			if hits == 0 {
 				continue
 			}
-			if err := w.collect(j, first+j, g.block, lane, panel, hits, &w.tile.Scores[j]); err != nil {
+			q := int(t.queries[j])
+			if err := w.collect(j, q, g.block, lane, panel, hits, &w.tile.Scores[j]); err != nil {
 				return err
 			}
-			floors[j] = w.floor(first+j, g.block.MaxNorm)
+			floors[j] = w.floor(q, g.block.MaxNorm)
 		}
 	}
-	for j := range last - first {
+	for j, q := range t.queries {
 		if len(w.waiting[j]) == 0 {
 			continue
 		}
-		if err := w.offer(j, first+j); err != nil {
+		if err := w.offer(j, int(q)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// scanQueries runs queries first..last over the panels of a group one by one.
-func (w *worker) scanQueries(g group, first, last int) error {
+// scanQueries runs queries over the panels of a group one by one.
+func (w *worker) scanQueries(g group, queries []int32) error {
 	const n = simd.PanelRows
 	size := n * w.ix.dim
 	scores := w.scores[:len(g.lanes)*n]
-	for q := first; q < last; q++ {
+	for _, q := range queries {
+		q := int(q)
 		simd.Scan(scores, g.panels, g.scale, g.bias, w.rows.Row(q))
 		floor := w.floor(q, g.block.MaxNorm)
 		for i, lane := range g.lanes {

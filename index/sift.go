@@ -36,9 +36,9 @@ type sift struct {
 	head      []int32 // products
 	rest      []int32
 	survivors []survivor
-	flooded   []int // tiles to scan without codes
-	skip      []int // of each tile: pieces still to skip
-	heat      []int // and how many the next flood lets it skip
+	flooded   []tile // to scan without codes
+	skip      []int  // of each tile: pieces still to skip
+	heat      []int  // and how many the next flood lets it skip
 
 	starts  []int32 // of the survivors of each panel
 	ordered []survivor
@@ -87,13 +87,13 @@ func (w *worker) siftPiece(ctx context.Context, block, piece, cuts int) error {
 	return w.view(block, func(b *store.Block) error {
 		if !coded {
 			from, to = w.pieceOf(block, b.Lanes/simd.PanelRows, piece, cuts)
-			return w.scan(ctx, b, from, to, w.all)
+			return w.scan(ctx, b, from*simd.PanelRows, to*simd.PanelRows, w.all)
 		}
 		if b.Rows != rows {
 			return fmt.Errorf("%w: block %d has %d rows, its codes %d", ErrCodes, block, b.Rows, rows)
 		}
 		if len(s.flooded) > 0 {
-			if err := w.scan(ctx, b, from, to, s.flooded); err != nil {
+			if err := w.scan(ctx, b, from*simd.PanelRows, to*simd.PanelRows, s.flooded); err != nil {
 				return err
 			}
 		}
@@ -128,16 +128,16 @@ func (w *worker) siftPanels(ctx context.Context, from, to int) error {
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
 		}
-		if s.skip[t] > 0 {
-			s.skip[t]--
-		} else if !w.cascade.tiles[t].plain {
-			first, second := w.siftTile(t, from, panels, codes, columns)
+		if skip, heat := &s.skip[t.number], &s.heat[t.number]; *skip > 0 {
+			*skip--
+		} else if !t.sieve.plain {
+			first, second := w.siftTile(&t, from, panels, codes, columns)
 			switch {
 			case !first:
-				s.skip[t] = s.heat[t]
-				s.heat[t] = min(2*s.heat[t]+1, longestSkip)
+				*skip = *heat
+				*heat = min(2**heat+1, longestSkip)
 			case second:
-				s.heat[t] /= 2
+				*heat /= 2
 				continue
 			}
 		}
@@ -150,21 +150,20 @@ func (w *worker) siftPanels(ctx context.Context, from, to int) error {
 // siftTile runs a tile of queries over the codes of some panels. It reports
 // whether the first stage was worth the while, and the second; if not, it leaves no
 // survivors.
-func (w *worker) siftTile(t, from, panels int, codes []uint8, columns []float32) (cheap, few bool) {
+func (w *worker) siftTile(t *tile, from, panels int, codes []uint8, columns []float32) (cheap, few bool) {
 	const n = simd.PanelRows
-	s, v := w.sift, &w.cascade.tiles[t]
-	begin, last := w.tileRange(t)
+	s, v := w.sift, t.sieve
 	s.tile = v.CodeTile
-	s.weights = v.weights(s.weights, w.o.Metric, s.c.reach[partFirst], last-begin)
+	s.weights = v.weights(s.weights, w.o.Metric, s.c.reach[partFirst], len(t.queries))
 	s.tile.Weights = s.weights
 	floors := &s.floors
 	for i := range floors {
 		floors[i] = float32(math.NaN()) // no bound reaches that of an absent query
-		if begin+i < last {
-			floors[i] = v.floor(i, w.floor(begin+i, s.c.maxNorm), w.o.Metric, s.c.reach[partFirst])
-		}
 	}
-	pairs := panels * n * (last - begin)
+	for i, q := range t.queries {
+		floors[i] = v.floor(i, w.floor(int(q), s.c.maxNorm), w.o.Metric, s.c.reach[partFirst])
+	}
+	pairs := panels * n * len(t.queries)
 	limit := max(n, int(min(floodShare, float64(w.ix.dim)/floodDim)*float64(pairs)))
 	total := 0
 	terms := len(s.weights)
@@ -172,7 +171,7 @@ func (w *worker) siftTile(t, from, panels int, codes []uint8, columns []float32)
 		end := min(run+simd.CodeRun, panels)
 		total += simd.CodeScan(&s.hits[run/simd.CodeRun], codes[run*n*s.c.first:end*n*s.c.first],
 			columns[run*n*terms:end*n*terms], &s.tile, floors)
-		w.stats.Coded += int64((end - run) * n * (last - begin))
+		w.stats.Coded += int64((end - run) * n * len(t.queries))
 		if total > limit {
 			return false, false
 		}
@@ -182,19 +181,19 @@ func (w *worker) siftTile(t, from, panels int, codes []uint8, columns []float32)
 	}
 	w.stats.Second += int64(total)
 	before := len(s.survivors)
-	for q := begin; q < last; q++ {
+	for i, q := range t.queries {
 		lanes := s.lanes[:0]
 		for run := 0; run < panels; run += simd.CodeRun {
 			count := min(panels-run, simd.CodeRun)
 			base := int32((from + run) * n)
-			for word, set := range s.hits[run/simd.CodeRun][q-begin][:(count+1)/2] {
+			for word, set := range s.hits[run/simd.CodeRun][i][:(count+1)/2] {
 				for ; set != 0; set &= set - 1 {
 					lanes = append(lanes, base+int32(word*64+bits.TrailingZeros64(set)))
 				}
 			}
 		}
 		if len(lanes) > 0 {
-			w.siftQuery(q, lanes)
+			w.siftQuery(int(q), lanes)
 		}
 	}
 	if found := len(s.survivors) - before; found > manySurvivors*panels && found > n {
