@@ -174,6 +174,10 @@ func TestCodesDoNotChangeAnswers(t *testing.T) {
 					}
 					want = b.reference(queries, o)
 				}
+				if draw := rapid.IntRange(0, 5).Draw(t, "floors"); draw < 4 {
+					o.Floors = floorsOf(rng, want, draw < 2)
+					want = b.reference(queries, o)
+				}
 				ix := b.coded(t)
 				r, err := ix.Search(t.Context(), queries, o)
 				o.NoCodes = true
@@ -189,6 +193,30 @@ func TestCodesDoNotChangeAnswers(t *testing.T) {
 			})
 		})
 	}
+}
+
+// floorsOf takes floors from answers: a score in it, one next to it, or with some
+// none.
+func floorsOf(rng *rand.Rand, answers [][]Hit, some bool) []float32 {
+	floors := make([]float32, len(answers))
+	for q, hits := range answers {
+		none := []float32{float32(math.NaN()), float32(math.Inf(-1))}[rng.IntN(2)]
+		if floors[q] = none; some && rng.IntN(3) == 0 {
+			continue
+		}
+		if len(hits) > 0 {
+			floors[q] = hits[rng.IntN(len(hits))].Score
+		}
+		switch rng.IntN(6) {
+		case 0:
+			floors[q] = math.Nextafter32(floors[q], 3)
+		case 1:
+			floors[q] = math.Nextafter32(floors[q], -3)
+		case 2:
+			floors[q] *= 1.01
+		}
+	}
+	return floors
 }
 
 // failer is a test, or a rapid test.
@@ -229,7 +257,7 @@ func testBound(t *testing.T, kind cloud, dim int) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p := newPass(ix, o, newBudget(1<<30), queries, norms)
+		p := newPass(ix, o, newBudget(1<<30), queries, norms, nil)
 		var c codes
 		if err := ix.codes()(0, func(v []byte) (err error) {
 			c, err = ix.basis.decodeCodes(v)
@@ -312,7 +340,7 @@ func TestBoundNeedsItsParts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			p := newPass(ix, o, newBudget(1<<30), m, norms)
+			p := newPass(ix, o, newBudget(1<<30), m, norms, nil)
 			lost := 0
 			err = ix.codes()(0, func(v []byte) error {
 				c, err := ix.basis.decodeCodes(append([]byte(nil), v...))

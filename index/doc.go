@@ -14,6 +14,8 @@
 //	        offer   hits → TopK → a higher floor                 topk.go
 //
 // Graph asks it for the neighbours of every row, in batches (graph.go, expect.go).
+// FromMatrix makes an index of rows in memory, centroids say (matrix.go): a snapshot
+// and a matrix differ in who lends the blocks, and in nothing else.
 //
 // # What an answer is
 //
@@ -34,7 +36,8 @@
 //
 // The k-th best score so far is the floor of a query. Kernels compare with it and
 // report the lanes that reach it: soon almost none do, and all of selection costs
-// next to nothing. All workers raise the same floors. A row is left out only when
+// next to nothing. A caller who knows a score that is reached gives it to start
+// with (Options.Floors). All workers raise the same floors. A row is left out only when
 // k better ones are known, so pruning early or late changes the time, never the
 // answer.
 //

@@ -8,8 +8,8 @@ import (
 // What is wrong with a question, found before any row is read.
 var (
 	// ErrOptions is returned when an option can mean nothing: a negative K
-	// without a MinScore, a MinScore that is NaN, ExcludeRow of another length
-	// than the batch.
+	// without a MinScore, a MinScore that is NaN, ExcludeRow or Floors of another
+	// length than the batch.
 	ErrOptions = errors.New("search options")
 	// ErrQuery is returned, as a *QueryError, for a query with NaN or Inf in
 	// it or of another dimension than the bank.
@@ -18,6 +18,10 @@ var (
 	// the largest norm of the bank are so big that a score could leave the
 	// range of float32. Every score of a search that starts is finite.
 	ErrOverflow = errors.New("scores overflow float32")
+	// ErrRows is returned by FromMatrix for rows that cannot be searched: NaN or
+	// Inf in one, one that is too long, or a matrix that does not hold what it
+	// says.
+	ErrRows = errors.New("rows of a matrix")
 )
 
 // ErrMemory is returned when the answer itself would outgrow Options.Memory:

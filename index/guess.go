@@ -51,7 +51,7 @@ func (p *pass) guessOf(q int) float32 {
 // guess.
 func (p *pass) proven(q int, best []Hit) bool {
 	guess := p.guessOf(q)
-	return guess <= p.o.minScore() || len(best) == p.o.K && best[len(best)-1].Score >= guess
+	return guess <= p.least(q) || len(best) == p.o.K && best[len(best)-1].Score >= guess
 }
 
 // seedRank is the least r that a Poisson variable with this mean reaches with a
@@ -71,19 +71,23 @@ func seedRank(mean float64) (r int) {
 }
 
 // repeat asks the queries again whose guess was too high.
-func (p *pass) repeat(hits [][]Hit, ask func(part simd.Matrix, norms []float64, exclude []int64, cautious bool) (*pass, [][]Hit, error)) error {
+func (p *pass) repeat(hits [][]Hit, ask func(part simd.Matrix, norms []float64, exclude []int64, known []float32, cautious bool) (*pass, [][]Hit, error)) error {
 	part := simd.NewMatrix(len(p.again), p.queries.Dim)
 	norms := make([]float64, len(p.again))
 	var exclude []int64
+	var known []float32
 	for i, q := range p.again {
 		copy(part.Row(i), p.queries.Row(q))
 		norms[i] = p.norms[q]
 		if p.exclude != nil {
 			exclude = append(exclude, p.exclude[q])
 		}
+		if p.known != nil {
+			known = append(known, p.known[q])
+		}
 		p.budget.take(-int64(len(hits[q])) * hitBytes)
 	}
-	_, better, err := ask(part, norms, exclude, true)
+	_, better, err := ask(part, norms, exclude, known, true)
 	if err != nil {
 		return err
 	}

@@ -69,6 +69,11 @@ type Options struct {
 	// ExcludeRow holds for each query one row that it does not get (itself,
 	// when the queries are rows of the bank), −1 for none. Nil is none for all.
 	ExcludeRow []int64
+	// Floors holds for each query a score that the caller knows to be reached, by
+	// the rows it wants: the search starts from there, and hits below it are left
+	// out. For L2 it is a squared distance, and hits beyond it are. NaN or −Inf is
+	// none for that query; nil is none for all.
+	Floors []float32
 	// Allow, if set, says which rows may be hits. It is asked once a row for
 	// each pass over the bank, from several goroutines at once.
 	Allow func(row int64) bool
@@ -138,8 +143,8 @@ func (ix *Index) Search(ctx context.Context, queries simd.Matrix, o Options) (Re
 	each := ix.passQueries(o)
 	for first := 0; first < queries.Rows; first += each {
 		last := min(first+each, queries.Rows)
-		ask := func(part simd.Matrix, norms []float64, exclude []int64, cautious bool) (*pass, [][]Hit, error) {
-			p := newPass(ix, o, budget, part, norms)
+		ask := func(part simd.Matrix, norms []float64, exclude []int64, known []float32, cautious bool) (*pass, [][]Hit, error) {
+			p := newPass(ix, o, budget, part, norms, known)
 			p.exclude, p.cautious = exclude, cautious
 			if o.Progress != nil && !cautious {
 				p.progress = func(done float64) {
@@ -158,7 +163,11 @@ func (ix *Index) Search(ctx context.Context, queries simd.Matrix, o Options) (Re
 		if o.ExcludeRow != nil {
 			exclude = o.ExcludeRow[first:last]
 		}
-		p, hits, err := ask(queries.Slice(first, last), norms[first:last], exclude, false)
+		var known []float32
+		if o.Floors != nil {
+			known = o.Floors[first:last]
+		}
+		p, hits, err := ask(queries.Slice(first, last), norms[first:last], exclude, known, false)
 		if err == nil && len(p.again) > 0 {
 			err = p.repeat(hits, ask)
 			r.Stats.Repeated += int64(len(p.again))
@@ -191,6 +200,9 @@ func (ix *Index) check(queries simd.Matrix, o *Options) ([]float64, error) {
 		return nil, fmt.Errorf("%w: the minimal score is NaN", ErrOptions)
 	case o.ExcludeRow != nil && len(o.ExcludeRow) != queries.Rows:
 		return nil, fmt.Errorf("%w: %d rows to exclude for %d queries", ErrOptions, len(o.ExcludeRow), queries.Rows)
+	}
+	if o.Floors != nil && len(o.Floors) != queries.Rows {
+		return nil, fmt.Errorf("%w: %d floors for %d queries", ErrOptions, len(o.Floors), queries.Rows)
 	}
 	if queries.Rows > 0 && queries.Dim != ix.dim {
 		return nil, &QueryError{0, fmt.Errorf("%w: it has %d dimensions, the bank %d", ErrQuery, queries.Dim, ix.dim)}
@@ -230,6 +242,18 @@ func (o *Options) minScore() float32 {
 		return lowest
 	}
 	return max(o.Metric.printed(o.MinScore), lowest)
+}
+
+// least is the internal score that a hit of query q of the pass must reach.
+func (p *pass) least(q int) float32 {
+	least := p.o.minScore()
+	if p.known != nil {
+		known := p.o.Metric.printed(p.known[q])
+		if known > least && !math.IsInf(float64(p.known[q]), -1) {
+			least = known
+		}
+	}
+	return least
 }
 
 func (s *Stats) add(t Stats) {

@@ -110,6 +110,13 @@ func (b *bank) reference(queries simd.Matrix, o Options) [][]Hit {
 				k = len(hits)
 			}
 		}
+		if o.Floors != nil && !math.IsNaN(float64(o.Floors[q])) && !math.IsInf(float64(o.Floors[q]), -1) {
+			floor := o.Floors[q]
+			if o.Metric == L2 {
+				floor = -floor
+			}
+			least = max(least, floor)
+		}
 		hits = sorted(hits, k, least)
 		if o.Metric == L2 {
 			for i := range hits {
@@ -324,7 +331,7 @@ func TestOneBlockForManyWorkers(t *testing.T) {
 	for _, metric := range []Metric{Cosine, L2} {
 		o := Options{K: 7, Metric: metric, Threads: 8, Allow: func(row int64) bool { return row%5 != 0 }}
 		want := b.reference(queries, o)
-		p := newPass(b.index(), o, newBudget(1<<30), queries, make([]float64, queries.Rows))
+		p := newPass(b.index(), o, newBudget(1<<30), queries, make([]float64, queries.Rows), nil)
 		if p.cuts() < 4 {
 			t.Fatalf("%d pieces are no test", p.cuts())
 		}

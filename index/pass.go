@@ -22,6 +22,7 @@ type pass struct {
 	tops    []TopK      // one a query
 	floors  []floor     // of tops, as last published: to be read without the lock
 	exclude []int64     // nil, or one a query
+	known   []float32   // Options.Floors of the queries
 	bound   *bound      // nil where the first score is the last
 	slab    bool        // the buffers of tops are parts of one slab
 	stats   Stats
@@ -67,8 +68,8 @@ func (o *Options) room() int {
 	return max(1, o.K)
 }
 
-func newPass(ix *Index, o Options, b *budget, queries simd.Matrix, norms []float64) *pass {
-	p := &pass{ix: ix, o: o, budget: b, queries: queries, norms: norms, bounds: ix.tileBounds(o, queries), tops: make([]TopK, queries.Rows), floors: make([]floor, queries.Rows)}
+func newPass(ix *Index, o Options, b *budget, queries simd.Matrix, norms []float64, known []float32) *pass {
+	p := &pass{ix: ix, o: o, budget: b, queries: queries, norms: norms, known: known, bounds: ix.tileBounds(o, queries), tops: make([]TopK, queries.Rows), floors: make([]floor, queries.Rows)}
 	if o.Metric == L2 {
 		p.bound = newBound(ix.dim, norms)
 	}
@@ -90,7 +91,7 @@ func newPass(ix *Index, o Options, b *budget, queries simd.Matrix, norms []float
 	p.plan()
 	slab := make([]Hit, each*queries.Rows)
 	for q := range p.tops {
-		p.tops[q].Reset(o.K, o.room(), o.minScore(), slab[q*each:][:0:each])
+		p.tops[q].Reset(o.K, o.room(), p.least(q), slab[q*each:][:0:each])
 		p.floors[q].store(p.tops[q].Floor())
 	}
 	return p

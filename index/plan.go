@@ -2,6 +2,7 @@ package index
 
 import (
 	"cmp"
+	"math"
 	"slices"
 
 	"membank/simd"
@@ -42,15 +43,21 @@ func (ix *Index) arrange(queries *simd.Matrix, norms []float64, o *Options) (ord
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(onMean[a], onMean[b]) })
 	sorted := simd.NewMatrix(queries.Rows, queries.Dim)
-	was, excluded := slices.Clone(norms), o.ExcludeRow
+	was, excluded, known := slices.Clone(norms), o.ExcludeRow, o.Floors
 	if excluded != nil {
 		o.ExcludeRow = make([]int64, queries.Rows)
+	}
+	if known != nil {
+		o.Floors = make([]float32, queries.Rows)
 	}
 	for i, q := range order {
 		copy(sorted.Row(i), queries.Row(q))
 		norms[i] = was[q]
 		if excluded != nil {
 			o.ExcludeRow[i] = excluded[q]
+		}
+		if known != nil {
+			o.Floors[i] = known[q]
 		}
 	}
 	*queries = sorted
@@ -96,4 +103,18 @@ func (p *pass) plan() {
 	}
 	panels := int(p.ix.rows / simd.PanelRows)
 	p.seedPanels = max(1, min(p.seedPanels, panels/max(p.ix.blocks, 1)/16))
+	if p.knowsFloors() {
+		p.seedPanels = 0
+	}
+}
+
+// knowsFloors says whether every query comes with a floor, so that a seed would
+// only cost time.
+func (p *pass) knowsFloors() bool {
+	for _, f := range p.known {
+		if f != f || math.IsInf(float64(f), -1) {
+			return false
+		}
+	}
+	return len(p.known) > 0
 }
