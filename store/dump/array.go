@@ -12,8 +12,9 @@ import (
 // scores that were written earlier, weights, a mask. For embeddings use Reader and
 // for labels Labels, which check what they should be.
 type Array struct {
-	a   *array
-	err error
+	a      *array
+	member string // of a Stream
+	err    error
 }
 
 // OpenArray opens an .npy, or the member of an .npz that o.Array names (or its only

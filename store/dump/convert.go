@@ -27,6 +27,12 @@ func (h header) floats(dst []float32, src []byte, half []uint16) {
 				half[i] = binary.BigEndian.Uint16(src[2*i:])
 			}
 		}
+		if h.brain { // bfloat16 is the upper half of a float32
+			for i, x := range half {
+				dst[i] = math.Float32frombits(uint32(x) << 16)
+			}
+			return
+		}
 		simd.WidenHalf(dst, half)
 	case h.size == 4 && h.order == binary.LittleEndian:
 		for len(dst) >= 4 && len(src) >= 16 {

@@ -2,7 +2,9 @@
 // attributes, as Python leaves them on disk, and writes arrays that numpy loads.
 //
 //	train.npy, test.npz     Open       rows of float32
+//	train.safetensors       Open       rows of float32
 //	train.csv               Open       rows of float32, with keys and labels
+//	a request's body        NewStream  one array after another, as they arrive
 //	labels.npy, labels.txt  OpenLabels int64, NoLabel where there is none
 //	keys.txt                OpenKeys   strings
 //	attributes.csv          OpenTable  named columns of int, float, string
@@ -10,7 +12,7 @@
 // # What is read
 //
 // An .npy of version 1, 2 or 3 and the members of an .npz, stored or deflated:
-// float16, float32 and float64 as embeddings; integers of every width, booleans and
+// float16, float32 and float64 as embeddings; a .safetensors, bfloat16 included; integers of every width, booleans and
 // strings as labels; either byte order, C and Fortran order. Half precision is
 // widened exactly, float64 is rounded to the nearest float32. Text is UTF-8, with
 // LF or CRLF. The format is told by the first bytes; of a file that is something

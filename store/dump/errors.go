@@ -60,6 +60,12 @@ func (e *Error) row(i int64) *Error {
 	return e
 }
 
+// in names the file the error is about.
+func (e *Error) in(path string) *Error {
+	e.Path = path
+	return e
+}
+
 // at names the file in err. An error that is not yet an *Error is one of reading.
 func at(path string, err error) error {
 	if err == nil {

@@ -2,7 +2,6 @@ package dump
 
 import (
 	"bytes"
-	"encoding/binary"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -52,15 +51,12 @@ var extensions = []struct {
 }{
 	{[]string{".npy", ".npz"}, "does not begin as its extension promises", "save it again with np.save or np.savez"},
 	{[]string{".pt", ".pth", ".ckpt"}, "is in a format that is not read here", fromTorch},
-	{[]string{".safetensors"}, "is not read here", fromSafetensors},
 	{[]string{".json", ".jsonl", ".ndjson"}, "is JSON", "in Python: np.save('PATH.npy', np.array([json.loads(s)['embedding'] for s in open('PATH')], np.float32))"},
 	{[]string{".fvecs", ".ivecs"}, "is a vecs file", "in Python: a = np.fromfile('PATH', np.float32); np.save('PATH.npy', a.reshape(-1, a[:1].view(np.int32)[0] + 1)[:, 1:].copy())"},
 	{[]string{".pkl", ".pickle"}, "is a Python pickle", fromPickle},
 }
 
-const fromSafetensors = "in Python: np.save('PATH.npy', safetensors.torch.load_file('PATH')['features'].float().numpy())"
-
-// foreign says what a file is that is neither .npy nor .npz nor text; nil if it
+// foreign says what a file is that is neither .npy nor .npz nor .safetensors nor text; nil if it
 // may be text.
 func foreign(in input, lead []byte) error {
 	tell := func(what, remedy string) error {
@@ -75,9 +71,6 @@ func foreign(in input, lead []byte) error {
 			}
 			return tell(s.what, s.remedy)
 		}
-	}
-	if len(lead) > 8 && lead[8] == '{' && binary.LittleEndian.Uint64(lead) < uint64(in.size) {
-		return tell("is a safetensors file", fromSafetensors)
 	}
 	for _, e := range extensions {
 		if slices.Contains(e.exts, in.ext) {

@@ -34,6 +34,7 @@ type header struct {
 	size    int64            // bytes of an element
 	order   binary.ByteOrder // of elements wider than a byte
 	descr   string           // as written, for people
+	brain   bool             // bfloat16, which only safetensors has
 	fortran bool
 	shape   []int64
 	offset  int64 // of the first element
@@ -368,10 +369,20 @@ func (p *literal) descr(h *header) error {
 // kindName says in words what the elements are.
 func (h header) kindName() string {
 	switch h.kind {
+	case otherTensor:
+		return "elements"
 	case 'f', 'i', 'u':
 		return fmt.Sprintf("%s%d", map[byte]string{'f': "float", 'i': "int", 'u': "uint"}[h.kind], 8*h.size)
 	case 'b':
 		return "bool"
 	}
 	return "strings"
+}
+
+// dtype is the element type of embeddings in one word.
+func (h header) dtype() string {
+	if h.brain {
+		return "bf16"
+	}
+	return fmt.Sprintf("f%d", 8*h.size)
 }

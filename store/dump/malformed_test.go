@@ -227,22 +227,20 @@ func TestWhatNumpyWritesAndWeRefuse(t *testing.T) {
 
 func TestFilesThatAreSomethingElse(t *testing.T) {
 	for name, c := range map[string]struct{ body, want string }{
-		"empty.npy":        {"", "is empty, 0 bytes"},
-		"empty.csv":        {"", "is empty, 0 bytes"},
-		"x.npy.gz":         {"\x1f\x8b\x08\x00rest", "is compressed with gzip (unpack it first"},
-		"x.zst":            {"\x28\xb5\x2f\xfdrest", "is compressed with zstd"},
-		"model.pth":        {"\x80\x02}q\x00.", "is a torch file of the old format (in Python: np.save('model.npy', torch.load('model.pth', map_location='cpu').float().numpy()))"},
-		"x.pkl":            {"\x80\x04K\x01.", "is a Python pickle"},
-		"x.parquet":        {"PAR1........PAR1", "is a Parquet file (in Python: np.save('x.npy', np.stack(pd.read_parquet('x.parquet')['embedding']).astype(np.float32)))"},
-		"x.h5":             {"\x89HDF\r\n\x1a\nrest", "is an HDF5 file"},
-		"x.safetensors":    {"\x08\x00\x00\x00\x00\x00\x00\x00{}      data", "is a safetensors file (in Python: np.save('x.npy', safetensors.torch.load_file('x.safetensors')['features'].float().numpy()))"},
-		"huge.safetensors": {"\xff\xff\xff\xff\xff\xff\xff\x7f{}", "is not read here"},
-		"x.jsonl":          {"{\"a\": 1}\n", "is JSON"},
-		"x.png":            {"\x89PNG\r\n\x1a\n", "is an image (bring features, not images"},
-		"x.csv":            {"\xff\xfea\x00,\x00", "is UTF-16 text (save it as UTF-8)"},
-		"x.bin":            {"\x01\x00\x02\x00", "is a binary file of a kind that is not read here"},
-		"text.npy":         {"1 2 3\n", "does not begin as its extension promises"},
-		"x.tar":            {strings.Repeat("a", 257) + "ustar\x0000", "is a tar archive"},
+		"empty.npy": {"", "is empty, 0 bytes"},
+		"empty.csv": {"", "is empty, 0 bytes"},
+		"x.npy.gz":  {"\x1f\x8b\x08\x00rest", "is compressed with gzip (unpack it first"},
+		"x.zst":     {"\x28\xb5\x2f\xfdrest", "is compressed with zstd"},
+		"model.pth": {"\x80\x02}q\x00.", "is a torch file of the old format (in Python: np.save('model.npy', torch.load('model.pth', map_location='cpu').float().numpy()))"},
+		"x.pkl":     {"\x80\x04K\x01.", "is a Python pickle"},
+		"x.parquet": {"PAR1........PAR1", "is a Parquet file (in Python: np.save('x.npy', np.stack(pd.read_parquet('x.parquet')['embedding']).astype(np.float32)))"},
+		"x.h5":      {"\x89HDF\r\n\x1a\nrest", "is an HDF5 file"},
+		"x.jsonl":   {"{\"a\": 1}\n", "is JSON"},
+		"x.png":     {"\x89PNG\r\n\x1a\n", "is an image (bring features, not images"},
+		"x.csv":     {"\xff\xfea\x00,\x00", "is UTF-16 text (save it as UTF-8)"},
+		"x.bin":     {"\x01\x00\x02\x00", "is a binary file of a kind that is not read here"},
+		"text.npy":  {"1 2 3\n", "does not begin as its extension promises"},
+		"x.tar":     {strings.Repeat("a", 257) + "ustar\x0000", "is a tar archive"},
 	} {
 		path := write(t, name, []byte(c.body))
 		wantError(t, readFeatures(path, dump.Options{}), c.want)

@@ -19,7 +19,8 @@ const NoLabel = math.MinInt64
 
 // Options says how to read a file. The zero value is right for most.
 type Options struct {
-	// Array is the member of an .npz to read, with or without ".npy". Empty takes
+	// Array is the member of an .npz to read, with or without ".npy", or the
+	// tensor of a .safetensors. Empty takes
 	// the only one that fits: a 2-D float array for features, a 1-D array of
 	// integers or strings for labels and keys.
 	Array string
@@ -55,7 +56,8 @@ type body interface {
 	shut() error
 }
 
-// Open opens a file of embeddings: .npy, a member of an .npz, .csv, .tsv, or
+// Open opens a file of embeddings: .npy, a member of an .npz, a tensor of a
+// .safetensors, .csv, .tsv, or
 // numbers in lines as np.savetxt writes them. The format is told by the first
 // bytes, not the name; only text is told apart by its extension. All that a header
 // promises is checked against the file's size before anything is allocated, and a
@@ -88,7 +90,7 @@ func open(path string, o Options) (*Reader, error) {
 		in.f.Close()
 		return nil, err
 	}
-	return &Reader{path: a.path, dtype: fmt.Sprintf("f%d", 8*a.size), rows: a.rows, dim: int(a.dim), body: a}, nil
+	return &Reader{path: a.path, dtype: a.dtype(), rows: a.rows, dim: int(a.dim), body: a}, nil
 }
 
 // Rows is the number of rows in the file.
@@ -97,7 +99,7 @@ func (r *Reader) Rows() int64 { return r.rows }
 // Dim is the number of elements of an embedding, 1 to 65,536.
 func (r *Reader) Dim() int { return r.dim }
 
-// DType is the type in the file: "f16", "f32", "f64" or "text".
+// DType is the type in the file: "f16", "bf16", "f32", "f64" or "text".
 func (r *Reader) DType() string { return r.dtype }
 
 // Name is the path, and for an .npz the member: file.npz[features].
@@ -178,6 +180,7 @@ type fileKind uint8
 const (
 	npyFile fileKind = iota
 	npzFile
+	tensorsFile
 	textFile
 )
 
@@ -233,6 +236,8 @@ func identifyOpen(path string, f *os.File) (input, error) {
 		in.kind = npyFile
 	case bytes.HasPrefix(lead, []byte("PK\x03\x04")), bytes.HasPrefix(lead, []byte("PK\x05\x06")):
 		in.kind = npzFile
+	case isTensors(lead, in.size), in.ext == ".safetensors":
+		in.kind = tensorsFile
 	default:
 		if err := foreign(in, lead); err != nil {
 			return in, err
@@ -276,6 +281,9 @@ func (in input) array(name string, w want) (*array, error) {
 			return nil, bad("is a single array, and array %q was asked for", name).fix("leave the array's name away")
 		}
 		return openArray(in.path, in.f, in.size)
+	}
+	if in.kind == tensorsFile {
+		return in.tensor(name, w)
 	}
 	return in.member(name, w)
 }
