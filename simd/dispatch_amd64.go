@@ -36,6 +36,8 @@ var avx512 = kernels{
 	squaredDistance: squaredDistance,
 	pairs:           pairs,
 	products:        productsOfAVX512,
+	squares:         squares,
+	transpose:       transpose,
 	widenHalf: func(dst []float32, src []uint16) {
 		whole := len(src) / 16
 		widenHalfAVX512(base(dst), base(src), whole)
@@ -66,6 +68,8 @@ var avx2 = kernels{
 	squaredDistance: squaredDistance,
 	pairs:           pairs,
 	products:        productsOfAVX2,
+	squares:         squares,
+	transpose:       transpose,
 	widenHalf: func(dst []float32, src []uint16) {
 		whole := len(src) / 8
 		widenHalfAVX2(base(dst), base(src), whole)
@@ -87,18 +91,27 @@ func dot(a, b []float32) float32 { return dotFMA(base(a), base(b), len(a)) }
 
 func squaredDistance(a, b []float32) float32 { return squaredDistanceFMA(base(a), base(b), len(a)) }
 
+func squares(x []float32) (sums [8]float64) {
+	squaresAVX2(&sums[0], base(x), len(x)/8)
+	return sums
+}
+
+func transpose(out, in []float32, o, i stride, squares int) {
+	transposeAVX2(base(out), base(in), 4*o.row, 4*i.row, 4*o.square, 4*i.square, squares)
+}
+
 // pairs goes through the panel by parts that stay in the L1 cache, as other pairs
 // need them next.
 func pairs(chains, panel []float32, lanes []int32, queries Matrix, rows []int32) {
-	const part = 96
+	const dimsAtOnce = 96
 	whole := len(lanes) &^ 3
 	var out [4]float32
 	var lane, row [4]int32
 	copy(lane[:], lanes[whole:])
 	copy(row[:], rows[whole:])
 	clear(chains)
-	for d := 0; d < queries.Dim; d += part {
-		dims := min(part, queries.Dim-d)
+	for d := 0; d < queries.Dim; d += dimsAtOnce {
+		dims := min(dimsAtOnce, queries.Dim-d)
 		x, q := base(panel[d*PanelRows:]), base(queries.Data[d:])
 		for i := 0; i < whole; i += 4 {
 			pairsFMA(&chains[i], x, &lanes[i], q, &rows[i], queries.Dim, dims)

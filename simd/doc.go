@@ -74,7 +74,7 @@
 //	Dot      400 ns: one chain is bound by the latency of an FMA, 4 cycles
 //	Products 57 GFLOP/s of float64 with AVX-512, 50 with AVX2, 2.8 generic
 //	generic  2 GFLOP/s, or 2-4 GB/s in Scan
-//	Norm     9 GB/s; Blend 12; Pack and Unpack 7; WidenHalf 50 (written), generic 1.6
+//	Norm     19 GB/s; Blend 12; Pack 24-32, Unpack alike; WidenHalf 50 (written), generic 1.6
 //
 // # Memory and concurrency
 //

@@ -17,6 +17,8 @@ var generic = kernels{
 	pairs:           pairsGeneric,
 	products:        productsGeneric,
 	squaredDistance: squaredDistanceGeneric,
+	squares:         squaresGeneric,
+	transpose:       transposeGeneric,
 	widenHalf:       widenHalfGeneric,
 	peakFMA:         peakFMAGeneric,
 	readBytes:       readBytesGeneric,
@@ -110,6 +112,38 @@ func squaredDistanceGeneric(a, b []float32) float32 {
 		chain = fma32(d, d, chain)
 	}
 	return chain
+}
+
+func squaresGeneric(x []float32) (s [8]float64) {
+	for ; len(x) >= 8; x = x[8:] {
+		v := (*[8]float32)(x)
+		s[0] += float64(v[0]) * float64(v[0])
+		s[1] += float64(v[1]) * float64(v[1])
+		s[2] += float64(v[2]) * float64(v[2])
+		s[3] += float64(v[3]) * float64(v[3])
+		s[4] += float64(v[4]) * float64(v[4])
+		s[5] += float64(v[5]) * float64(v[5])
+		s[6] += float64(v[6]) * float64(v[6])
+		s[7] += float64(v[7]) * float64(v[7])
+	}
+	return s
+}
+
+func transposeGeneric(out, in []float32, o, i stride, squares int) {
+	for q := range squares {
+		to, from := out[q*o.square:], in[q*i.square:]
+		for r := range 8 {
+			x := (*[8]float32)(from[r*i.row:])
+			to[r] = x[0]
+			to[o.row+r] = x[1]
+			to[2*o.row+r] = x[2]
+			to[3*o.row+r] = x[3]
+			to[4*o.row+r] = x[4]
+			to[5*o.row+r] = x[5]
+			to[6*o.row+r] = x[6]
+			to[7*o.row+r] = x[7]
+		}
+	}
 }
 
 func widenHalfGeneric(dst []float32, src []uint16) {

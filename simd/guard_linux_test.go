@@ -109,6 +109,14 @@ func TestKernelsStayWithinTheirMemory(t *testing.T) {
 					if !slices.Equal(packed, p.panels) {
 						t.Errorf("Pack differs")
 					}
+					back := guarded[float32](t, at, 64*dim)
+					Unpack(Matrix{Data: back, Rows: 64, Dim: dim}, packed)
+					if !slices.Equal(back, p.rows.Data) {
+						t.Errorf("Unpack differs")
+					}
+					if got, want := Norm(guardedCopy(t, at, p.rows.Row(0))), Norm(p.rows.Row(0)); got != want {
+						t.Errorf("Norm differs")
+					}
 					bytes := guarded[byte](t, at, 511+dim)
 					if ReadBytes(bytes) != 0 {
 						t.Errorf("ReadBytes differs")
@@ -133,15 +141,17 @@ func TestEachLevelRunsItsOwnAssembly(t *testing.T) {
 	halves := unsafe.Slice((*uint16)(unsafe.Pointer(&m[0])), 32)
 	suffix := map[Level]string{Generic: "Generic", AVX2: "AVX2", AVX512: "AVX512"}
 	for _, k := range levels {
-		chain := suffix[k.level]
+		chain, shared := suffix[k.level], suffix[k.level]
 		if k.level != Generic {
-			chain = "FMA"
+			chain, shared = "FMA", "AVX2"
 		}
 		for want, call := range map[string]func(){
 			"scan" + suffix[k.level]:      func() { k.scan(floats[:32], floats[:32], floats[:32], floats[:32], floats[:1]) },
 			"tile" + suffix[k.level]:      func() { k.tile(new(TileScores), floats[:32], floats[:32], floats[:32], floats[:12], new([12]float32)) },
 			"widenHalf" + suffix[k.level]: func() { k.widenHalf(make([]float32, 32), halves) },
 			"readBytes" + suffix[k.level]: func() { k.readBytes(m) },
+			"squares" + shared:            func() { k.squares(floats[:8]) },
+			"transpose" + shared:          func() { k.transpose(make([]float32, 64), floats[:64], stride{8, 64}, stride{8, 64}, 1) },
 			"dot" + chain:                 func() { k.dot(floats[:1], floats[:1]) },
 			"squaredDistance" + chain:     func() { k.squaredDistance(floats[:1], floats[:1]) },
 		} {

@@ -1493,3 +1493,113 @@ loop:
 done:
 	MOVSS X0, ret+24(FP)
 	RET
+
+// func squaresAVX2(sums *float64, x *float32, eights int)
+// Requires: AVX, FMA3
+TEXT ·squaresAVX2(SB), NOSPLIT, $0-24
+	MOVQ    sums+0(FP), AX
+	MOVQ    x+8(FP), CX
+	MOVQ    eights+16(FP), DX
+	VMOVUPD (AX), Y0
+	VMOVUPD 32(AX), Y1
+	TESTQ   DX, DX
+	JZ      done
+
+loop:
+	// squares of float32 are exact in float64: a fused sum is the plain one
+	VCVTPS2PD   (CX), Y2
+	VCVTPS2PD   16(CX), Y3
+	VFMADD231PD Y2, Y2, Y0
+	VFMADD231PD Y3, Y3, Y1
+	ADDQ        $0x00000020, CX
+	DECQ        DX
+	JNZ         loop
+
+done:
+	VMOVUPD Y0, (AX)
+	VMOVUPD Y1, 32(AX)
+	VZEROUPPER
+	RET
+
+// func transposeAVX2(out *float32, in *float32, outStride int, inStride int, outStep int, inStep int, squares int)
+// Requires: AVX
+TEXT ·transposeAVX2(SB), NOSPLIT, $0-56
+	MOVQ  out+0(FP), AX
+	MOVQ  in+8(FP), CX
+	MOVQ  outStride+16(FP), DX
+	MOVQ  inStride+24(FP), BX
+	MOVQ  outStep+32(FP), SI
+	MOVQ  inStep+40(FP), DI
+	MOVQ  squares+48(FP), R8
+	TESTQ R8, R8
+	JZ    done
+
+loop:
+	MOVQ    CX, R9
+	VMOVUPS (R9), Y0
+	ADDQ    BX, R9
+	VMOVUPS (R9), Y2
+	ADDQ    BX, R9
+	VMOVUPS (R9), Y4
+	ADDQ    BX, R9
+	VMOVUPS (R9), Y5
+	ADDQ    BX, R9
+	VMOVUPS (R9), Y6
+	ADDQ    BX, R9
+	VMOVUPS (R9), Y8
+	ADDQ    BX, R9
+	VMOVUPS (R9), Y10
+	ADDQ    BX, R9
+	VMOVUPS (R9), Y11
+	ADDQ    BX, R9
+
+	// pairs of rows, then fours, then halves
+	VUNPCKLPS  Y2, Y0, Y1
+	VUNPCKHPS  Y2, Y0, Y3
+	VUNPCKLPS  Y5, Y4, Y2
+	VUNPCKHPS  Y5, Y4, Y5
+	VUNPCKLPS  Y8, Y6, Y7
+	VUNPCKHPS  Y8, Y6, Y9
+	VUNPCKLPS  Y11, Y10, Y8
+	VUNPCKHPS  Y11, Y10, Y11
+	VUNPCKLPD  Y2, Y1, Y0
+	VUNPCKHPD  Y2, Y1, Y2
+	VUNPCKLPD  Y5, Y3, Y4
+	VUNPCKHPD  Y5, Y3, Y5
+	VUNPCKLPD  Y8, Y7, Y6
+	VUNPCKHPD  Y8, Y7, Y8
+	VUNPCKLPD  Y11, Y9, Y10
+	VUNPCKHPD  Y11, Y9, Y11
+	MOVQ       AX, R9
+	VPERM2F128 $0x20, Y6, Y0, Y1
+	VMOVUPS    Y1, (R9)
+	ADDQ       DX, R9
+	VPERM2F128 $0x20, Y8, Y2, Y1
+	VMOVUPS    Y1, (R9)
+	ADDQ       DX, R9
+	VPERM2F128 $0x20, Y10, Y4, Y1
+	VMOVUPS    Y1, (R9)
+	ADDQ       DX, R9
+	VPERM2F128 $0x20, Y11, Y5, Y1
+	VMOVUPS    Y1, (R9)
+	ADDQ       DX, R9
+	VPERM2F128 $0x31, Y6, Y0, Y0
+	VMOVUPS    Y0, (R9)
+	ADDQ       DX, R9
+	VPERM2F128 $0x31, Y8, Y2, Y0
+	VMOVUPS    Y0, (R9)
+	ADDQ       DX, R9
+	VPERM2F128 $0x31, Y10, Y4, Y0
+	VMOVUPS    Y0, (R9)
+	ADDQ       DX, R9
+	VPERM2F128 $0x31, Y11, Y5, Y0
+	VMOVUPS    Y0, (R9)
+	ADDQ       DX, R9
+	ADDQ       SI, AX
+	ADDQ       DI, CX
+	DECQ       R8
+	JNZ        loop
+
+done:
+	VZEROUPPER
+	RET

@@ -28,6 +28,8 @@ type kernels struct {
 	squaredDistance func(a, b []float32) float32
 	pairs           func(chains, panel []float32, lanes []int32, queries Matrix, rows []int32)
 	products        func(c *ProductTile, a, b []float64)
+	squares         func(x []float32) (sums [8]float64) // len(x) is a multiple of 8
+	transpose       func(out, in []float32, o, i stride, squares int)
 	widenHalf       func(dst []float32, src []uint16)
 	peakFMA         func(iterations int) int64
 	readBytes       func(b []byte) uint64

@@ -72,31 +72,29 @@ func PackQueries(tile []float32, m Matrix) {
 	interleave(tile, TileQueries, m)
 }
 
+// part is how many dims of a panel are transposed at once: both sides stay in the
+// L1 cache for the four stores that fill each of its lines.
+const part = 128
+
 // interleave writes element d of row i to out[d*lanes+i] and zeroes the lanes
-// that have no row. Rows are taken 8 elements at a time, which keeps both sides
-// in cache lines that are already open.
+// that have no row.
 func interleave(out []float32, lanes int, m Matrix) {
-	const step = 8
 	if m.Rows < lanes {
 		clear(out)
 	}
-	d := 0
-	for ; d+step <= m.Dim; d += step {
-		block := out[d*lanes:][:step*lanes]
-		for i := range m.Rows {
-			x := m.Data[i*m.Dim+d:][:step]
-			block[i] = x[0]
-			block[lanes+i] = x[1]
-			block[2*lanes+i] = x[2]
-			block[3*lanes+i] = x[3]
-			block[4*lanes+i] = x[4]
-			block[5*lanes+i] = x[5]
-			block[6*lanes+i] = x[6]
-			block[7*lanes+i] = x[7]
+	rows, dims := m.Rows&^7, m.Dim&^7
+	transpose := active.Load().transpose
+	for d := 0; d < dims; d += part {
+		for i := 0; i < rows; i += 8 {
+			transpose(out[d*lanes+i:], m.Data[i*m.Dim+d:], stride{lanes, 8 * lanes}, stride{m.Dim, 8}, min(part, dims-d)/8)
 		}
 	}
-	for ; d < m.Dim; d++ {
-		for i := range m.Rows {
+	for i := range m.Rows {
+		from := dims
+		if i >= rows {
+			from = 0
+		}
+		for d := from; d < m.Dim; d++ {
 			out[d*lanes+i] = m.Data[i*m.Dim+d]
 		}
 	}
@@ -104,28 +102,27 @@ func interleave(out []float32, lanes int, m Matrix) {
 
 // deinterleave is the inverse of interleave for the rows of m.
 func deinterleave(m Matrix, in []float32, lanes int) {
-	const step = 8
-	d := 0
-	for ; d+step <= m.Dim; d += step {
-		block := in[d*lanes:][:step*lanes]
-		for i := range m.Rows {
-			x := m.Data[i*m.Dim+d:][:step]
-			x[0] = block[i]
-			x[1] = block[lanes+i]
-			x[2] = block[2*lanes+i]
-			x[3] = block[3*lanes+i]
-			x[4] = block[4*lanes+i]
-			x[5] = block[5*lanes+i]
-			x[6] = block[6*lanes+i]
-			x[7] = block[7*lanes+i]
+	rows, dims := m.Rows&^7, m.Dim&^7
+	transpose := active.Load().transpose
+	for d := 0; d < dims; d += part {
+		for i := 0; i < rows; i += 8 {
+			transpose(m.Data[i*m.Dim+d:], in[d*lanes+i:], stride{m.Dim, 8}, stride{lanes, 8 * lanes}, min(part, dims-d)/8)
 		}
 	}
-	for ; d < m.Dim; d++ {
-		for i := range m.Rows {
+	for i := range m.Rows {
+		from := dims
+		if i >= rows {
+			from = 0
+		}
+		for d := from; d < m.Dim; d++ {
 			m.Data[i*m.Dim+d] = in[d*lanes+i]
 		}
 	}
 }
+
+// stride is where squares of 8 rows of 8 floats lie: a row follows the last after
+// row floats, a square after square floats.
+type stride struct{ row, square int }
 
 // laneOf returns the panels from element 0 of row i on; its element d is at
 // d*PanelRows.

@@ -17,8 +17,12 @@ func numbered(rows, dim int) Matrix {
 }
 
 func TestPackPlacesEveryElement(t *testing.T) {
-	for _, rows := range []int{0, 1, 2, 31, 32, 33, 64, 95} {
-		for _, dim := range []int{0, 1, 7, 8, 9, 24, 130} {
+	everyLevel(t, placesEveryElement)
+}
+
+func placesEveryElement(t *testing.T) {
+	for _, rows := range []int{0, 1, 2, 7, 8, 31, 32, 33, 64, 95} {
+		for _, dim := range []int{0, 1, 7, 8, 9, 24, 130, 128, 263} {
 			m := numbered(rows, dim)
 			panels := make([]float32, Panels(rows)*PanelRows*dim)
 			for i := range panels {

@@ -65,3 +65,14 @@ func dotFMA(a *float32, b *float32, dim int) float32
 //
 //go:noescape
 func squaredDistanceFMA(a *float32, b *float32, dim int) float32
+
+// squaresAVX2 adds the squares of x[8i+j] to sums[j], in order of i.
+//
+//go:noescape
+func squaresAVX2(sums *float64, x *float32, eights int)
+
+// transposeAVX2 transposes squares of 8x8 floats: the 8 rows of a square are a stride
+// apart, and the squares a step, all in bytes.
+//
+//go:noescape
+func transposeAVX2(out *float32, in *float32, outStride int, inStride int, outStep int, inStep int, squares int)

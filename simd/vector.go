@@ -32,20 +32,9 @@ func SquaredDistance(a, b []float32) float32 {
 // an order that changes with the level. Squares of float32 are exact in float64,
 // so a compiler that fuses multiply and add changes nothing.
 func Norm(x []float32) float64 {
-	var s0, s1, s2, s3, s4, s5, s6, s7 float64
-	for ; len(x) >= 8; x = x[8:] {
-		v := (*[8]float32)(x)
-		s0 += float64(v[0]) * float64(v[0])
-		s1 += float64(v[1]) * float64(v[1])
-		s2 += float64(v[2]) * float64(v[2])
-		s3 += float64(v[3]) * float64(v[3])
-		s4 += float64(v[4]) * float64(v[4])
-		s5 += float64(v[5]) * float64(v[5])
-		s6 += float64(v[6]) * float64(v[6])
-		s7 += float64(v[7]) * float64(v[7])
-	}
-	s := [8]float64{s0, s1, s2, s3, s4, s5, s6, s7}
-	for i, v := range x {
+	whole := len(x) &^ 7
+	s := active.Load().squares(x[:whole])
+	for i, v := range x[whole:] {
 		s[i] += float64(v) * float64(v)
 	}
 	return math.Sqrt(((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7])))

@@ -80,6 +80,8 @@ func floatKernels() {
 	}
 	dot()
 	squaredDistance()
+	squares()
+	transpose()
 }
 
 func codeKernels() {

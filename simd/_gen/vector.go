@@ -47,6 +47,29 @@ func squaredDistance() {
 	RET()
 }
 
+// squares keeps the eight sums that Norm is defined by.
+func squares() {
+	function("squaresAVX2", "func(sums *float64, x *float32, eights int)",
+		"squaresAVX2 adds the squares of x[8i+j] to sums[j], in order of i.")
+	sums, x, left := pointer("sums"), pointer("x"), pointer("eights")
+	low, high := YMM(), YMM()
+	VMOVUPD(at(sums, 0), low)
+	VMOVUPD(at(sums, 32), high)
+	loop(left, func() {
+		Comment("squares of float32 are exact in float64: a fused sum is the plain one")
+		a, b := YMM(), YMM()
+		VCVTPS2PD(at(x, 0), a)
+		VCVTPS2PD(at(x, 16), b)
+		VFMADD231PD(a, a, low)
+		VFMADD231PD(b, b, high)
+		ADDQ(U32(32), x)
+	})
+	VMOVUPD(low, at(sums, 0))
+	VMOVUPD(high, at(sums, 32))
+	VZEROUPPER()
+	RET()
+}
+
 func widenHalf(w width) {
 	function("widenHalf"+w.suffix, "func(dst *float32, src *uint16, registers int)",
 		"widenHalf"+w.suffix+" converts that many registers full of halves.")
