@@ -33,6 +33,10 @@ var ErrMemory = errors.New("answer larger than the memory budget")
 // well be whole: search with Options.NoCodes, and write the codes again.
 var ErrCodes = errors.New("codes are damaged")
 
+// ErrLists is returned when what a bank says of its lists is not what this package
+// wrote. The rows may well be whole: ivf.Drop removes the lists.
+var ErrLists = errors.New("lists are damaged")
+
 // QueryError says which query of the batch could not be asked.
 type QueryError struct {
 	Query int // position in the batch
