@@ -66,7 +66,9 @@ import (
 type cascade struct {
 	*Basis
 	metric Metric
-	tiles  []sieve
+	tiles  []sieve // nil where tiles are put together as lists are visited
+	firsts []firstQuery
+	codes  []int8 // of the first stage, [query][first]
 	next   []nextQuery
 	head   []int8 // of the second stage, [query][headDims]
 	rest   []int8 // [query][dims-headDims]
@@ -82,6 +84,15 @@ type sieve struct {
 	mean       float32 // ā
 	norm       float32 // the largest ‖t·d‖
 	tail       float32
+}
+
+// firstQuery is what a sieve takes of a query. Those of a tile have the same step
+// and mean.
+type firstQuery struct {
+	fixed, off, norm, tail float64
+	step, mean             float32
+	start                  int32 // of d, see simd.CodeStart
+	plain                  bool
 }
 
 // nextQuery is a query as the second stage takes it.
@@ -111,107 +122,179 @@ const (
 	tiny = 1e-33
 )
 
-// newCascade prepares queries, rows as the kernels take them, in the tiles of p.
-func newCascade(b *Basis, m Metric, queries simd.Matrix, p *pass) *cascade {
+// newCascade prepares queries, rows as the kernels take them, in the tiles of p; or,
+// if loose, all of them for tiles of any make-up: then the whole pass has one step
+// and one ā, which loosens the first bound by a little.
+func newCascade(b *Basis, m Metric, queries simd.Matrix, p *pass, loose bool) *cascade {
 	c := &cascade{Basis: b, metric: m,
-		tiles: make([]sieve, p.tileCount()),
-		next:  make([]nextQuery, queries.Rows),
-		head:  make([]int8, queries.Rows*headDims),
-		rest:  make([]int8, queries.Rows*(b.dims-headDims)),
+		firsts: make([]firstQuery, queries.Rows),
+		codes:  make([]int8, queries.Rows*b.first),
+		next:   make([]nextQuery, queries.Rows),
+		head:   make([]int8, queries.Rows*headDims),
+		rest:   make([]int8, queries.Rows*(b.dims-headDims)),
 	}
 	coordinates := b.onto.all(queries, p.o.Threads)
 	mean := widened(b.mean)
+	if loose {
+		newSifter(c, mean, queries.Rows).all(queries, coordinates, p.o.Threads)
+		return c
+	}
+	c.tiles = make([]sieve, p.tileCount())
 	parallel(p.o.Threads, len(c.tiles), func() func(int) {
-		s := newSifter(c, mean)
+		s := newSifter(c, mean, simd.TileQueries)
 		return func(t int) {
 			first, last := p.tileRange(t)
-			s.tile(t, queries.Slice(first, last), coordinates.Slice(first, last), first)
+			s.begin(queries.Slice(first, last), coordinates.Slice(first, last), first)
+			for i := range s.q.Rows {
+				s.measure(i)
+			}
+			s.agree()
+			for i := range s.q.Rows {
+				s.turn(i)
+			}
+			s.measureStep()
+			for i := range s.q.Rows {
+				s.quantise(i)
+			}
+			c.sieve(&c.tiles[t], p.tiles[t].queries)
 		}
 	})
 	return c
 }
 
-// sifter is the scratch for preparing queries.
+// sieve fills v with queries of one step and mean.
+func (c *cascade) sieve(v *sieve, queries []int32) {
+	v.step, v.mean = c.firsts[queries[0]].step, c.firsts[queries[0]].mean
+	v.plain = false
+	var norm, tail float64
+	for i, q := range queries {
+		f := &c.firsts[q]
+		v.plain = v.plain || f.plain
+		v.fixed[i], v.off[i] = f.fixed, f.off
+		norm, tail = max(norm, f.norm), max(tail, f.tail)
+	}
+	if v.plain {
+		return
+	}
+	v.norm, v.tail = roundUp(norm*(1+16*unit)), roundUp(tail*(1+16*unit))
+	simd.GatherCodeQueries(&v.CodeTile, c.codes, c.first, queries)
+	for i, q := range queries {
+		v.Start[i] = c.firsts[q].start
+	}
+}
+
+// sifter prepares some queries that share a step and a mean, and is the scratch
+// for it.
 type sifter struct {
 	*cascade
 	wideMean []float64
-	wide     []float64 // a query
-	z        []float64 // [12][rank]
-	d        []int8    // [12][first]
+
+	q, coordinates      simd.Matrix // coordinates are ⟨P_j,q⟩, as computed
+	number              int         // of the first query
+	mean                float64     // ā
+	widest              float64     // W' above
+	step                float64     // t
+	plain               bool
+	norms, onMean       []float64
+	sq, slack, rounding []float64
+	largest             []float64 // coordinate in the first stage
+	z                   []float64 // [queries][rank]
 }
 
-func newSifter(c *cascade, mean []float64) *sifter {
-	return &sifter{cascade: c, wideMean: mean, wide: make([]float64, c.dim),
-		z: make([]float64, simd.TileQueries*c.Basis.rows.Rows), d: make([]int8, simd.TileQueries*c.first)}
+func newSifter(c *cascade, mean []float64, queries int) *sifter {
+	each := func() []float64 { return make([]float64, queries) }
+	return &sifter{cascade: c, wideMean: mean, norms: each(), onMean: each(), sq: each(), slack: each(),
+		rounding: each(), largest: each(), z: make([]float64, queries*c.Basis.rows.Rows)}
 }
 
-// tile prepares tile t of queries q, numbered from number on; coordinates are
-// ⟨P_j,q⟩, as computed.
-func (s *sifter) tile(t int, q, coordinates simd.Matrix, number int) {
-	rank := s.Basis.rows.Rows
-	var norms, onMean [simd.TileQueries]float64
-	mean, most, least := 0.0, 0.0, math.Inf(1)
-	for i := range q.Rows {
-		for j, x := range q.Row(i) {
-			s.wide[j] = float64(x)
-		}
-		norms[i] = norm64(s.wide)
-		onMean[i] = dot64(s.wide, s.wideMean)
-		mean += norms[i] / float64(q.Rows)
-		most, least = max(most, norms[i]), min(least, norms[i])
+// all prepares every query of a pass.
+func (s *sifter) all(queries, coordinates simd.Matrix, threads int) {
+	s.begin(queries, coordinates, 0)
+	each := func(do func(i int)) {
+		parallel(threads, queries.Rows, func() func(int) { return do })
 	}
-	v := &s.tiles[t]
-	if s.metric != Cosine && !(least >= leastNorm && most <= mostNorm) {
-		v.plain = true
+	each(s.measure)
+	s.agree()
+	each(s.turn)
+	s.measureStep()
+	each(s.quantise)
+}
+
+func (s *sifter) begin(q, coordinates simd.Matrix, number int) {
+	s.q, s.coordinates, s.number = q, coordinates, number
+}
+
+func (s *sifter) measure(i int) {
+	var norm, onMean float64
+	for j, x := range s.q.Row(i) {
+		v := float64(x)
+		norm += v * v
+		onMean += v * s.wideMean[j]
+	}
+	s.norms[i], s.onMean[i] = math.Sqrt(norm), onMean
+}
+
+// agree sets what the queries share.
+func (s *sifter) agree() {
+	mean, most, least := 0.0, 0.0, math.Inf(1)
+	for _, n := range s.norms[:s.q.Rows] {
+		mean += n / float64(s.q.Rows)
+		most, least = max(most, n), min(least, n)
+	}
+	s.plain = s.metric != Cosine && !(least >= leastNorm && most <= mostNorm)
+	s.mean = float64(float32(mean))
+	s.widest = (most + s.mean*s.meanNorm) * (1 + float)
+}
+
+// turn expresses a query in the basis.
+func (s *sifter) turn(i int) {
+	rank := s.Basis.rows.Rows
+	a, z := s.norms[i]*(1+float), s.z[i*rank:][:rank]
+	for j, x := range s.coordinates.Row(i)[:rank] {
+		z[j] = float64(x) - s.mean*s.offset[j]
+	}
+	s.largest[i] = 0
+	for _, x := range z[:min(s.first, rank)] {
+		s.largest[i] = max(s.largest[i], math.Abs(x))
+	}
+	volume := 1 + s.meanNorm
+	weight := a + s.mean*s.meanNorm
+	s.rounding[i] = s.cascade.rounding(a, s.mean)
+	s.sq[i] = a*a - 2*s.mean*s.onMean[i] + s.mean*s.mean*s.meanSq[1] + float*weight*weight
+	s.slack[i] = 1.01*((gamma(s.dim)+4*unit)*a+s.delta*(1+s.delta)*(1+s.delta)*weight*volume+64*unit*s.widest*volume) +
+		float*weight + underflow*(1+a)
+}
+
+// measureStep sets the step of the first stage.
+func (s *sifter) measureStep() {
+	s.step = 1e-30 // all coordinates are as good as zero
+	for _, x := range s.largest[:s.q.Rows] {
+		s.step = max(s.step, float64(float32(x/float64(simd.MaxQueryCode()))))
+	}
+	s.step = float64(float32(s.step))
+}
+
+func (s *sifter) quantise(i int) {
+	codeMax := float64(simd.MaxQueryCode())
+	rank, number := s.Basis.rows.Rows, s.number+i
+	z := s.z[i*rank:][:rank]
+	f := &s.firsts[number]
+	f.plain, f.step, f.mean = s.plain, float32(s.step), float32(s.mean)
+	if s.plain {
 		return
 	}
-	v.mean = float32(mean)
-	mean = float64(v.mean)
+	p := quantise(s.codes[number*s.first:][:s.first], z[:min(s.first, rank)], s.step, codeMax, s.rounding[i])
+	f.off, f.norm, f.start = p.off, p.norm, p.start
+	f.fixed = s.onMean[i] + s.slack[i]
+	f.tail = s.tail(s.sq[i], p.kept)
 
-	var sq, slack, rounding [simd.TileQueries]float64
-	largest := 0.0 // coordinate of the tile in the first stage
-	cut := min(s.first, rank)
-	volume := 1 + s.meanNorm
-	widest := (most + mean*s.meanNorm) * (1 + float)
-	for i := range q.Rows {
-		a, z := norms[i]*(1+float), s.z[i*rank:][:rank]
-		for j, x := range coordinates.Row(i)[:rank] {
-			z[j] = float64(x) - mean*s.offset[j]
-		}
-		for _, x := range z[:cut] {
-			largest = max(largest, math.Abs(x))
-		}
-		weight := a + mean*s.meanNorm
-		rounding[i] = s.rounding(a, mean)
-		sq[i] = a*a - 2*mean*onMean[i] + mean*mean*s.meanSq[1] + float*weight*weight
-		slack[i] = 1.01*((gamma(s.dim)+4*unit)*a+s.delta*(1+s.delta)*(1+s.delta)*weight*volume+64*unit*widest*volume) +
-			float*weight + underflow*(1+a)
-	}
-
-	codeMax := float64(simd.MaxQueryCode())
-	v.step = float32(largest / codeMax)
-	if v.step < 1e-30 {
-		v.step = 1e-30 // all coordinates are as good as zero
-	}
-	var norm, tail float64
-	for i := range q.Rows {
-		p := quantise(s.d[i*s.first:][:s.first], s.z[i*rank:][:cut], float64(v.step), codeMax, rounding[i])
-		v.off[i] = p.off
-		v.fixed[i] = onMean[i] + slack[i]
-		norm, tail = max(norm, p.norm), max(tail, s.tail(sq[i], p.kept))
-	}
-	v.norm, v.tail = roundUp(norm*(1+16*unit)), roundUp(tail*(1+16*unit))
-	simd.PackCodeQueries(&v.CodeTile, s.d[:q.Rows*s.first], s.first)
-
-	for i := range q.Rows {
-		z, n := s.z[i*rank:][:rank], &s.next[number+i]
-		at, rest := min(headDims, rank), s.dims-headDims
-		n.head = quantise(s.head[(number+i)*headDims:][:headDims], z[:at], 0, codeMax, rounding[i])
-		n.rest = quantise(s.cascade.rest[(number+i)*rest:][:rest], z[at:], 0, codeMax, rounding[i])
-		n.fixed = onMean[i] + slack[i]
-		n.tail = s.tail(sq[i], math.Sqrt(n.head.kept*n.head.kept+n.rest.kept*n.rest.kept)*(1-float))
-		n.mean = mean
-	}
+	n := &s.next[number]
+	at, rest := min(headDims, rank), s.dims-headDims
+	n.head = quantise(s.head[number*headDims:][:headDims], z[:at], 0, codeMax, s.rounding[i])
+	n.rest = quantise(s.cascade.rest[number*rest:][:rest], z[at:], 0, codeMax, s.rounding[i])
+	n.fixed = s.onMean[i] + s.slack[i]
+	n.tail = s.tail(s.sq[i], math.Sqrt(n.head.kept*n.head.kept+n.rest.kept*n.rest.kept)*(1-float))
+	n.mean = s.mean
 }
 
 // quantise sets d to z in steps, or if that is 0 in the best ones, and what is

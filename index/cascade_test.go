@@ -257,7 +257,7 @@ func testBound(t *testing.T, kind cloud, dim int) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p := newPass(ix, o, newBudget(1<<30), queries, norms, nil)
+		p := newPass(ix, o, newBudget(1<<30), queries, norms, nil, route{})
 		var c codes
 		if err := ix.codes()(0, func(v []byte) (err error) {
 			c, err = ix.basis.decodeCodes(v)
@@ -340,7 +340,7 @@ func TestBoundNeedsItsParts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			p := newPass(ix, o, newBudget(1<<30), m, norms, nil)
+			p := newPass(ix, o, newBudget(1<<30), m, norms, nil, route{})
 			lost := 0
 			err = ix.codes()(0, func(v []byte) error {
 				c, err := ix.basis.decodeCodes(append([]byte(nil), v...))

@@ -136,7 +136,7 @@ func (ix *Index) searchFrom(ctx context.Context, queries simd.Matrix, o Options,
 	budget, each := newBudget(o.Memory), ix.passQueries(o)
 	for first := 0; first < queries.Rows; first += each {
 		last := min(first+each, queries.Rows)
-		p := newPass(ix, o, budget, queries.Slice(first, last), norms[first:last], nil)
+		p := newPass(ix, o, budget, queries.Slice(first, last), norms[first:last], nil, route{})
 		p.exclude = o.ExcludeRow[first:last]
 		p.cautious, p.seedPanels = true, 0
 		p.guesses = make([]float32, last-first)

@@ -21,6 +21,8 @@ type Index struct {
 	maxNorm float64 // no row has a larger one
 	reader  func() view
 
+	grouping func() (*grouping, error) // nil: a flat bank
+
 	basis  *Basis // nil: no codes
 	codes  func() codesView
 	small  bool  // use codes for few rows, too
@@ -74,6 +76,16 @@ type Options struct {
 	// out. For L2 it is a squared distance, and hits beyond it are. NaN or −Inf is
 	// none for that query; nil is none for all.
 	Floors []float32
+	// Probes, if not 0, lets each query read the rows of so many lists only, those
+	// with the nearest centroids, and of more where these hold less than K rows. A
+	// bank that is not grouped, or for another metric, is read whole; so is one
+	// that has no more lists.
+	Probes int
+	// Recall, in 0..1 and not with Probes, lets each query stop by itself, so that
+	// this share of the exact answers is found in the mean: as measured when the
+	// bank's lists were tuned, see Result.Tuned. A search with 1, of a bank that is
+	// not grouped, or for which nothing was measured, is exact; 0 means 1.
+	Recall float64
 	// Allow, if set, says which rows may be hits. It is asked once a row for
 	// each pass over the bank, from several goroutines at once.
 	Allow func(row int64) bool
@@ -95,12 +107,16 @@ type Options struct {
 type Result struct {
 	Hits  [][]Hit // per query, best first; may be shorter than K, never nil
 	Stats Stats
+	// Tuned is what a search for a recall went by; nil if all rows were compared,
+	// or Options.Probes lists.
+	Tuned *Tuning
 }
 
 // Stats says what an answer cost. Only Rescored and Seconds depend on chance:
 // workers that find good rows early spare each other work.
 type Stats struct {
 	Passes   int   // over the bank
+	Lists    int64 // read by queries, pairs of the two; 0 where all rows were compared
 	Rows     int64 // live and allowed rows of which vectors were read, in all passes
 	Scores   int64 // pairs of a query and a row that were scored from all of their vectors
 	Rescored int64 // of these, scored again directly (L2)
@@ -115,8 +131,8 @@ type Stats struct {
 	Fallbacks int64 // pieces of blocks that tiles of queries scanned without codes
 }
 
-// Search finds the nearest rows of the bank for every row of queries. The
-// answer is exact: the k best under the total order of score, then smaller row,
+// Search finds the nearest rows of the bank for every row of queries. Without
+// Options.Probes and Recall the answer is exact: the k best under the total order of score, then smaller row,
 // where the score is simd's single FMA chain. So it has the same bits for any
 // number of threads, any batching, and every SIMD level.
 //
@@ -135,6 +151,11 @@ func (ix *Index) Search(ctx context.Context, queries simd.Matrix, o Options) (Re
 		return Result{}, err
 	}
 	r := Result{Hits: make([][]Hit, 0, queries.Rows)}
+	lists, tuned, err := ix.route(&o)
+	if err != nil {
+		return Result{}, err
+	}
+	r.Tuned = tuned
 	budget := newBudget(o.Memory)
 	if !o.HasMinScore && o.Allow == nil && !budget.holds(int64(queries.Rows), min(int64(o.K), ix.rows)) {
 		return Result{}, budget.exceeded()
@@ -144,7 +165,7 @@ func (ix *Index) Search(ctx context.Context, queries simd.Matrix, o Options) (Re
 	for first := 0; first < queries.Rows; first += each {
 		last := min(first+each, queries.Rows)
 		ask := func(part simd.Matrix, norms []float64, exclude []int64, known []float32, cautious bool) (*pass, [][]Hit, error) {
-			p := newPass(ix, o, budget, part, norms, known)
+			p := newPass(ix, o, budget, part, norms, known, lists)
 			p.exclude, p.cautious = exclude, cautious
 			if o.Progress != nil && !cautious {
 				p.progress = func(done float64) {
@@ -198,6 +219,8 @@ func (ix *Index) check(queries simd.Matrix, o *Options) ([]float64, error) {
 		return nil, fmt.Errorf("%w: k is %d", ErrOptions, o.K)
 	case o.HasMinScore && o.MinScore != o.MinScore:
 		return nil, fmt.Errorf("%w: the minimal score is NaN", ErrOptions)
+	case o.Probes < 0 || !(o.Recall >= 0 && o.Recall <= 1) || o.Probes > 0 && o.Recall > 0:
+		return nil, fmt.Errorf("%w: %d probes, recall %v", ErrOptions, o.Probes, o.Recall)
 	case o.ExcludeRow != nil && len(o.ExcludeRow) != queries.Rows:
 		return nil, fmt.Errorf("%w: %d rows to exclude for %d queries", ErrOptions, len(o.ExcludeRow), queries.Rows)
 	}
@@ -257,6 +280,7 @@ func (p *pass) least(q int) float32 {
 }
 
 func (s *Stats) add(t Stats) {
+	s.Lists += t.Lists
 	s.Rows += t.Rows
 	s.Scores += t.Scores
 	s.Rescored += t.Rescored

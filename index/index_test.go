@@ -331,7 +331,7 @@ func TestOneBlockForManyWorkers(t *testing.T) {
 	for _, metric := range []Metric{Cosine, L2} {
 		o := Options{K: 7, Metric: metric, Threads: 8, Allow: func(row int64) bool { return row%5 != 0 }}
 		want := b.reference(queries, o)
-		p := newPass(b.index(), o, newBudget(1<<30), queries, make([]float64, queries.Rows), nil)
+		p := newPass(b.index(), o, newBudget(1<<30), queries, make([]float64, queries.Rows), nil, route{})
 		if p.cuts() < 4 {
 			t.Fatalf("%d pieces are no test", p.cuts())
 		}

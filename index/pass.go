@@ -27,6 +27,10 @@ type pass struct {
 	slab    bool        // the buffers of tops are parts of one slab
 	stats   Stats
 
+	group   *grouping // nil: all blocks are read
+	lists   route
+	workers []*worker
+
 	progress func(done float64) // nil, or told the part of the pass that is done
 
 	cascade    *cascade // nil: codes are not used
@@ -68,8 +72,9 @@ func (o *Options) room() int {
 	return max(1, o.K)
 }
 
-func newPass(ix *Index, o Options, b *budget, queries simd.Matrix, norms []float64, known []float32) *pass {
-	p := &pass{ix: ix, o: o, budget: b, queries: queries, norms: norms, known: known, bounds: ix.tileBounds(o, queries), tops: make([]TopK, queries.Rows), floors: make([]floor, queries.Rows)}
+func newPass(ix *Index, o Options, b *budget, queries simd.Matrix, norms []float64, known []float32, lists route) *pass {
+	p := &pass{ix: ix, o: o, budget: b, queries: queries, norms: norms, known: known, group: lists.group, lists: lists,
+		tops: make([]TopK, queries.Rows), floors: make([]floor, queries.Rows)}
 	if o.Metric == L2 {
 		p.bound = newBound(ix.dim, norms)
 	}
@@ -81,7 +86,10 @@ func newPass(ix *Index, o Options, b *budget, queries simd.Matrix, norms []float
 			simd.Normalize(p.rows.Row(q), queries.Row(q))
 		}
 	}
-	p.packTiles()
+	if p.group == nil {
+		p.bounds = ix.tileBounds(o, queries)
+		p.packTiles()
+	}
 
 	each := 0 // a big k takes memory when hits arrive
 	if o.K <= slabK {
@@ -110,8 +118,8 @@ func (p *pass) packTiles() {
 	for q := range numbers {
 		numbers[q] = int32(q)
 	}
-	floats := make([]float32, p.tileCount()*size)
-	p.tiles = make([]tile, p.tileCount())
+	p.tiles = make([]tile, len(p.bounds)-1)
+	floats := make([]float32, len(p.tiles)*size)
 	for t := range p.tiles {
 		first, last := p.tileRange(t)
 		p.tiles[t] = tile{number: t, queries: numbers[first:last], floats: floats[t*size:][:size]}
@@ -119,7 +127,7 @@ func (p *pass) packTiles() {
 	}
 }
 
-func (p *pass) tileCount() int { return len(p.bounds) - 1 }
+func (p *pass) tileCount() int { return len(p.tiles) }
 
 func (p *pass) tileRange(t int) (first, last int) { return p.bounds[t], p.bounds[t+1] }
 

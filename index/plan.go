@@ -90,7 +90,11 @@ func (p *pass) plan() {
 	if !p.ix.useCodes(&p.o) || p.queries.Rows == 0 {
 		return
 	}
-	p.cascade = newCascade(p.ix.basis, p.o.Metric, p.rows, p)
+	if p.group != nil {
+		p.cascade = newCascade(p.ix.basis, p.o.Metric, p.rows, p, true)
+		return
+	}
+	p.cascade = newCascade(p.ix.basis, p.o.Metric, p.rows, p, false)
 	for t := range p.tiles {
 		p.tiles[t].sieve = &p.cascade.tiles[t]
 	}

@@ -33,11 +33,14 @@ const (
 	piecesEach = 4
 )
 
-// run reads the lists of the pass, today all blocks, with all workers.
+// run reads the lists of the pass, or all blocks, with all workers.
 func (p *pass) run(ctx context.Context) error {
 	blocks := p.ix.blocks
 	if blocks == 0 || p.queries.Rows == 0 {
 		return nil
+	}
+	if p.group != nil {
+		return p.runLists(ctx)
 	}
 	cuts := p.cuts()
 	if p.cascade != nil {
@@ -78,6 +81,9 @@ func (p *pass) work(ctx context.Context, pieces int, progress func(done float64)
 	workers := min(p.o.Threads, pieces)
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
+	for len(p.workers) < workers {
+		p.workers = append(p.workers, nil)
+	}
 	var (
 		next atomic.Int64
 		mu   sync.Mutex // around done, progress and stats
@@ -86,7 +92,7 @@ func (p *pass) work(ctx context.Context, pieces int, progress func(done float64)
 	)
 	for id := range workers {
 		wg.Go(func() {
-			w := p.newWorker(id, workers)
+			w := p.worker(id, workers)
 			for {
 				piece := int(next.Add(1)) - 1
 				if piece >= pieces || ctx.Err() != nil {
@@ -105,6 +111,7 @@ func (p *pass) work(ctx context.Context, pieces int, progress func(done float64)
 			}
 			mu.Lock()
 			p.stats.add(w.stats)
+			w.stats = Stats{}
 			mu.Unlock()
 		})
 	}
@@ -127,13 +134,24 @@ type worker struct {
 
 	lanes       []int     // first lane of each panel in question
 	scale, bias []float32 // [len(lanes)][simd.PanelRows]
+	copying     bool      // groups are copied
 	panels      []float32 // aligned copy of a group
 	scores      []float32 // of a scan
 	row         []float32
 	tile        simd.TileScores
 	sift        *sift
 	waiting     [simd.TileQueries][]Hit // see collect
+	loose       []tile                  // of a list, see packed
+	gathered    simd.Matrix
 	stats       Stats
+}
+
+// worker is that of the last work, if there was one: lists are read in rounds.
+func (p *pass) worker(id, workers int) *worker {
+	if p.workers[id] == nil || p.group == nil {
+		p.workers[id] = p.newWorker(id, workers)
+	}
+	return p.workers[id]
 }
 
 func (p *pass) newWorker(id, workers int) *worker {
@@ -149,10 +167,6 @@ func (p *pass) newWorker(id, workers int) *worker {
 	if p.cascade != nil {
 		w.sift = p.newSift()
 	}
-	// Allocations of this size begin on a page.
-	if p.tileCount() >= copyFrom {
-		w.panels = make([]float32, p.groupPanels()*simd.PanelRows*p.ix.dim)
-	}
 	for slot := range w.waiting {
 		w.waiting[slot] = make([]Hit, 0, maxWaiting+simd.PanelRows)
 	}
@@ -166,6 +180,10 @@ func (p *pass) groupPanels() int {
 
 // scan answers the queries of some tiles over the lanes from..to of a block.
 func (w *worker) scan(ctx context.Context, b *store.Block, from, to int, tiles []tile) error {
+	if w.copying = len(tiles) >= copyFrom; w.copying && w.panels == nil {
+		// Allocations of this size begin on a page.
+		w.panels = make([]float32, w.groupPanels()*simd.PanelRows*w.ix.dim)
+	}
 	w.choose(b, from, to, pairsEach(tiles))
 	for first := 0; first < len(w.lanes); {
 		g := w.group(b, first)
@@ -247,7 +265,7 @@ func (w *worker) group(b *store.Block, first int) group {
 	last := min(first+w.groupPanels(), len(w.lanes))
 	lanes := w.lanes[first:last]
 	g := group{block: b}
-	if w.panels == nil {
+	if !w.copying {
 		count := 1
 		for count < len(lanes) && lanes[count] == lanes[0]+count*n {
 			count++

@@ -40,6 +40,9 @@ type sift struct {
 	skip      []int  // of each tile: pieces still to skip
 	heat      []int  // and how many the next flood lets it skip
 
+	gathered sieve   // of the queries of a list
+	floods   []flood // and those that gain nothing from it
+
 	starts  []int32 // of the survivors of each panel
 	ordered []survivor
 
@@ -76,7 +79,11 @@ func (w *worker) siftPiece(ctx context.Context, block, piece, cuts int) error {
 		}
 		coded, rows = true, s.c.rows
 		from, to = w.pieceOf(block, s.c.lanes/simd.PanelRows, piece, cuts)
-		return w.siftPanels(ctx, from, to)
+		if from == to {
+			return nil
+		}
+		codes, columns := w.beginRun(from, to)
+		return w.siftPanels(ctx, from, to, codes, columns)
 	})
 	if err != nil {
 		return err
@@ -90,7 +97,7 @@ func (w *worker) siftPiece(ctx context.Context, block, piece, cuts int) error {
 			return w.scan(ctx, b, from*simd.PanelRows, to*simd.PanelRows, w.all)
 		}
 		if b.Rows != rows {
-			return fmt.Errorf("%w: block %d has %d rows, its codes %d", ErrCodes, block, b.Rows, rows)
+			return w.misfit(block, b.Rows)
 		}
 		if len(s.flooded) > 0 {
 			if err := w.scan(ctx, b, from*simd.PanelRows, to*simd.PanelRows, s.flooded); err != nil {
@@ -101,29 +108,16 @@ func (w *worker) siftPiece(ctx context.Context, block, piece, cuts int) error {
 	})
 }
 
+func (w *worker) misfit(block, rows int) error {
+	return fmt.Errorf("%w: block %d has %d rows, its codes %d", ErrCodes, block, rows, w.sift.c.rows)
+}
+
 // siftPanels collects the survivors and floods of panels from..to: for each tile of
 // queries the first stage over all of them, run by run, then the second, query by
 // query.
-func (w *worker) siftPanels(ctx context.Context, from, to int) error {
+func (w *worker) siftPanels(ctx context.Context, from, to int, codes []uint8, columns []float32) error {
 	const n = simd.PanelRows
 	s := w.sift
-	c := &s.c
-	panels := to - from
-	if panels == 0 {
-		return nil
-	}
-	if need := w.o.Metric.terms() * n * panels; cap(s.columns) < need {
-		s.columns = make([]float32, need)
-	}
-	if runs := (panels + simd.CodeRun - 1) / simd.CodeRun; len(s.hits) < runs {
-		s.hits = make([]simd.CodeHits, runs)
-	}
-	if room := n*panels + 3; cap(s.lanes) < room {
-		s.lanes, s.head, s.rest = make([]int32, 0, room), make([]int32, room), make([]int32, room)
-	}
-	codes := c.panels[from*n*c.first:][:panels*n*c.first]
-	columns := c.columnsOf(s.columns, w.o.Metric, from, panels)
-	w.stats.Bytes += int64(len(codes) + 4*firstColumns*n*panels)
 	for _, t := range w.all {
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
@@ -131,7 +125,7 @@ func (w *worker) siftPanels(ctx context.Context, from, to int) error {
 		if skip, heat := &s.skip[t.number], &s.heat[t.number]; *skip > 0 {
 			*skip--
 		} else if !t.sieve.plain {
-			first, second := w.siftTile(&t, from, panels, codes, columns)
+			first, second := w.siftTile(&t, from*n, to*n, codes, columns)
 			switch {
 			case !first:
 				*skip = *heat
@@ -147,11 +141,34 @@ func (w *worker) siftPanels(ctx context.Context, from, to int) error {
 	return nil
 }
 
-// siftTile runs a tile of queries over the codes of some panels. It reports
-// whether the first stage was worth the while, and the second; if not, it leaves no
-// survivors.
-func (w *worker) siftTile(t *tile, from, panels int, codes []uint8, columns []float32) (cheap, few bool) {
+// beginRun makes room for the panels from..to of the block at hand, and returns
+// their codes and columns in the first stage.
+func (w *worker) beginRun(from, to int) (codes []uint8, columns []float32) {
 	const n = simd.PanelRows
+	s := w.sift
+	c, panels := &s.c, to-from
+	if need := w.o.Metric.terms() * n * panels; cap(s.columns) < need {
+		s.columns = make([]float32, need)
+	}
+	if runs := (panels + simd.CodeRun - 1) / simd.CodeRun; len(s.hits) < runs {
+		s.hits = make([]simd.CodeHits, runs)
+	}
+	if room := n*panels + 3; cap(s.lanes) < room {
+		s.lanes, s.head, s.rest = make([]int32, 0, room), make([]int32, room), make([]int32, room)
+	}
+	codes = c.panels[from*n*c.first:][:panels*n*c.first]
+	columns = c.columnsOf(s.columns, w.o.Metric, from, panels)
+	w.stats.Bytes += int64(len(codes) + 4*firstColumns*n*panels)
+	return codes, columns
+}
+
+// siftTile runs a tile of queries over the lanes from..to, whose panels have these
+// codes and columns. It reports whether the first stage was worth the while, and
+// the second; if not, it leaves no survivors.
+func (w *worker) siftTile(t *tile, first, last int, codes []uint8, columns []float32) (cheap, few bool) {
+	const n = simd.PanelRows
+	from := first / n
+	panels := (last+n-1)/n - from
 	s, v := w.sift, t.sieve
 	s.tile = v.CodeTile
 	s.weights = v.weights(s.weights, w.o.Metric, s.c.reach[partFirst], len(t.queries))
@@ -188,7 +205,10 @@ func (w *worker) siftTile(t *tile, from, panels int, codes []uint8, columns []fl
 			base := int32((from + run) * n)
 			for word, set := range s.hits[run/simd.CodeRun][i][:(count+1)/2] {
 				for ; set != 0; set &= set - 1 {
-					lanes = append(lanes, base+int32(word*64+bits.TrailingZeros64(set)))
+					lane := base + int32(word*64+bits.TrailingZeros64(set))
+					if int(lane) >= first && int(lane) < last {
+						lanes = append(lanes, lane)
+					}
 				}
 			}
 		}

@@ -104,6 +104,30 @@ func PackCodeQueries(t *CodeTile, queries []int8, dim int) {
 	}
 }
 
+// GatherCodeQueries is PackCodeQueries of some rows of a larger matrix of codes,
+// [rows][dim], without the starts, which the caller knows from CodeStart: those of
+// absent queries become 0. It does not look at the codes.
+func GatherCodeQueries(t *CodeTile, codes []int8, dim int, rows []int32) {
+	if dim <= 0 || dim%CodeGroup != 0 || len(rows) > TileQueries {
+		panic(fmt.Sprintf("simd: %d queries of %d codes in a tile", len(rows), dim))
+	}
+	if cap(t.Queries) < TileQueries*dim {
+		t.Queries = make([]int8, TileQueries*dim)
+	}
+	t.Queries = t.Queries[:TileQueries*dim]
+	if len(rows) < TileQueries {
+		clear(t.Queries)
+	}
+	t.Start = [TileQueries]int32{}
+	for q, r := range rows {
+		row := codes[int(r)*dim:][:dim]
+		to := t.Queries[q*CodeGroup:]
+		for d := 0; d < dim; d += CodeGroup {
+			*(*[CodeGroup]int8)(to[d*TileQueries:]) = [CodeGroup]int8(row[d:])
+		}
+	}
+}
+
 // CodeScan finds the rows of up to CodeRun panels whose scores reach the floors of
 // a tile of queries, and returns how many pairs did. For query q, and row i of a
 // panel with its columns:

@@ -1,0 +1,266 @@
+package index
+
+import (
+	"context"
+	"math"
+
+	"membank/simd"
+	"membank/store"
+)
+
+// A search that does not read every list of a grouped bank goes in rounds, each a
+// set of pairs of a list and a query. All queries that read a list meet its panels
+// together, in tiles, so a round reads each list once:
+//
+//	nearest   the nearest list, and more until they have k rows; strays  plain scan
+//	next      the other lists of the query, with the floors of before    sifted
+//	more      what is missing to k hits, list after list
+//
+// Within the lists it reads an answer is exact: the k best of their rows, bit for
+// bit, however rows lie in blocks. Which lists a query reads depends on the query,
+// on centroids and, with Options.Recall, on its floor after the first round, which
+// is exact, too. So answers to one query are the same for any batch, number of
+// threads and SIMD level.
+
+// runLists is run for a pass that reads lists by choice.
+func (p *pass) runLists(ctx context.Context) error {
+	most, reach := p.lists.most, p.lists.reach
+	nearest, err := p.group.nearest(ctx, p.rows, most, p.o.Threads)
+	if err != nil {
+		return err
+	}
+	var visits []visit
+	taken := make([]int32, p.queries.Rows)
+	strays := p.group.rows[p.group.Strays()] > 0
+	for q, lists := range nearest {
+		rows := int64(0)
+		if p.o.ranged() {
+			lists = nil // the floor is known
+		}
+		for i, l := range lists {
+			if i > 0 && rows >= int64(p.o.K) {
+				break
+			}
+			visits = append(visits, visit{l.list, int32(q)})
+			rows += p.group.rows[l.list]
+			taken[q]++
+		}
+		if strays {
+			visits = append(visits, visit{int32(p.group.Strays()), int32(q)})
+		}
+	}
+	if err := p.round(ctx, visits, true); err != nil {
+		return err
+	}
+	visits = visits[:0]
+	for q, lists := range nearest {
+		floor := float64(p.settle(q))
+		for _, l := range lists[taken[q]:] {
+			if reach == everyList || p.group.reaches(int(l.list), l.score, p.norm(q), reach) >= floor {
+				visits = append(visits, visit{l.list, int32(q)})
+			}
+		}
+	}
+	if err := p.round(ctx, visits, false); err != nil {
+		return err
+	}
+	return p.moreLists(ctx, most)
+}
+
+// moreLists reads further lists for the queries that have not found K hits in their
+// nearest most ones: four times as many, until they have or there are no more. A
+// query that lacks hits has read all lists so far.
+func (p *pass) moreLists(ctx context.Context, most int) error {
+	if p.o.HasMinScore || p.known != nil {
+		return nil // rows below the floor are not missed
+	}
+	for most < p.group.Count() {
+		var short []int32
+		for q := range p.tops {
+			if p.settle(q); len(p.tops[q].hits) < p.o.K {
+				short = append(short, int32(q))
+			}
+		}
+		if len(short) == 0 {
+			return nil
+		}
+		rows := simd.NewMatrix(len(short), p.rows.Dim)
+		for i, q := range short {
+			copy(rows.Row(i), p.rows.Row(int(q)))
+		}
+		next := min(4*most, p.group.Count())
+		nearest, err := p.group.nearest(ctx, rows, next, p.o.Threads)
+		if err != nil {
+			return err
+		}
+		var visits []visit
+		for i, lists := range nearest {
+			for _, l := range lists[most:] {
+				visits = append(visits, visit{l.list, short[i]})
+			}
+		}
+		if err := p.round(ctx, visits, false); err != nil {
+			return err
+		}
+		most = next
+	}
+	return nil
+}
+
+// everyList in place of a reach leaves no list out.
+var everyList = math.Inf(1)
+
+// norm is that of a query as the metric prepares it.
+func (p *pass) norm(q int) float64 {
+	if p.o.Metric == Cosine {
+		return min(1, p.norms[q]/simd.Epsilon)
+	}
+	return p.norms[q]
+}
+
+// settle makes the floor of a query that of the k-th best hit so far. No worker
+// runs meanwhile.
+func (p *pass) settle(q int) float32 {
+	top := &p.tops[q]
+	if len(top.hits) >= top.k {
+		top.cut()
+	}
+	p.floors[q].store(top.Floor())
+	return top.Floor()
+}
+
+// round reads lists for queries; visits are in the order of queries. Plain says that
+// floors are not worth a look at the codes yet.
+func (p *pass) round(ctx context.Context, visits []visit, plain bool) error {
+	if len(visits) == 0 {
+		return nil
+	}
+	p.stats.Lists += int64(len(visits))
+	v := p.group.visitors(visits)
+	runs, cuts := p.group.pieces(v, p.o.Threads, p.ix.dim)
+	return p.work(ctx, len(cuts)-1, nil, func(w *worker, i int) error {
+		part := runs[cuts[i]:cuts[i+1]]
+		if plain || p.cascade == nil {
+			return w.view(int(part[0].block), func(b *store.Block) error {
+				for _, r := range part {
+					if err := w.scanRun(ctx, b, r, v.of(r.list)); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		}
+		return w.siftRuns(ctx, part, v)
+	})
+}
+
+// scanTiles tiles of one list are packed at a time.
+const scanTiles = 8
+
+// scanRun scores some queries over a run.
+func (w *worker) scanRun(ctx context.Context, b *store.Block, r run, queries []int32) error {
+	const each = scanTiles * simd.TileQueries
+	for len(queries) > 0 {
+		some := queries[:min(each, len(queries))]
+		queries = queries[len(some):]
+		if err := w.scan(ctx, b, int(r.from), int(r.to), w.packed(some)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// packed makes tiles of some queries, which are valid until the next call.
+func (w *worker) packed(queries []int32) []tile {
+	size := simd.TileQueries * w.ix.dim
+	if w.loose == nil {
+		w.loose = make([]tile, scanTiles)
+		w.gathered = simd.NewMatrix(simd.TileQueries, w.ix.dim)
+	}
+	tiles := w.loose[:0]
+	for len(queries) > 0 {
+		t := w.loose[len(tiles)]
+		t.queries = queries[:min(simd.TileQueries, len(queries))]
+		queries = queries[len(t.queries):]
+		if len(t.queries) >= tileFrom {
+			if t.floats == nil {
+				t.floats = make([]float32, size)
+			}
+			for i, q := range t.queries {
+				copy(w.gathered.Row(i), w.rows.Row(int(q)))
+			}
+			simd.PackQueries(t.floats, w.gathered.Slice(0, len(t.queries)))
+		}
+		tiles = append(tiles, t)
+	}
+	return tiles
+}
+
+// flood is a tile that gained nothing from the codes of a run.
+type flood struct {
+	run     run
+	queries []int32
+}
+
+// siftRuns answers the visitors of some runs of one block by its codes, if it has
+// any.
+func (w *worker) siftRuns(ctx context.Context, runs []run, v *visitors) error {
+	const n = simd.PanelRows
+	s, block := w.sift, int(runs[0].block)
+	s.survivors, s.floods = s.survivors[:0], s.floods[:0]
+	coded, rows := false, 0
+	err := s.codes(block, func(record []byte) (err error) {
+		if record == nil {
+			return nil
+		}
+		if s.c, err = w.cascade.decodeCodes(record); err != nil {
+			return err
+		}
+		coded, rows = true, s.c.rows
+		for _, r := range runs {
+			if int(r.to) > s.c.lanes {
+				return w.misfit(block, int(r.to))
+			}
+			codes, columns := w.beginRun(int(r.from)/n, (int(r.to)+n-1)/n)
+			for queries := v.of(r.list); len(queries) > 0; {
+				some := queries[:min(simd.TileQueries, len(queries))]
+				queries = queries[len(some):]
+				if err := ctx.Err(); err != nil {
+					return context.Cause(ctx)
+				}
+				t := tile{queries: some, sieve: &s.gathered}
+				w.cascade.sieve(t.sieve, some)
+				if !t.sieve.plain {
+					if first, second := w.siftTile(&t, int(r.from), int(r.to), codes, columns); first && second {
+						continue
+					}
+				}
+				s.floods = append(s.floods, flood{r, some})
+				w.stats.Fallbacks++
+			}
+		}
+		return nil
+	})
+	if err != nil || coded && len(s.survivors) == 0 && len(s.floods) == 0 {
+		return err
+	}
+	return w.view(block, func(b *store.Block) error {
+		if !coded {
+			for _, r := range runs {
+				if err := w.scanRun(ctx, b, r, v.of(r.list)); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+		if b.Rows != rows {
+			return w.misfit(block, b.Rows)
+		}
+		for _, f := range s.floods {
+			if err := w.scanRun(ctx, b, f.run, f.queries); err != nil {
+				return err
+			}
+		}
+		return w.score(ctx, b)
+	})
+}
