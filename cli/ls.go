@@ -26,7 +26,7 @@ type bankLine struct {
 }
 
 func lineOf(i store.Info) bankLine {
-	return bankLine{i.Bank, i.Rows, i.Dim, i.DType.String(), i.Classes, i.Lists, i.Bytes, i.Generation}
+	return bankLine{i.Bank, i.Rows, i.Dim, i.DType.String(), i.Classes, max(1, i.Lists), i.Bytes, i.Generation}
 }
 
 func lsCommand() *ucli.Command {

@@ -69,18 +69,25 @@ func (a *addition) write() error {
 // finish makes the addition the bank's generation after g, or drops its records if
 // something has failed.
 func (a *addition) finish(ctx context.Context, g *generation, err error) (Info, error) {
+	next := &generation{manifest: a.m, deadRows: g.deadRows, deadLanes: g.deadLanes, classes: g.classes}
+	return a.publish(ctx, next, change{}, err)
+}
+
+// publish makes next, which has the addition's manifest, the bank's generation, or
+// drops the addition's records if something has failed.
+func (a *addition) publish(ctx context.Context, next *generation, c change, err error) (Info, error) {
 	if err == nil {
 		err = a.write()
 	}
 	if err == nil {
+		a.db.onStep("sync")
 		err = a.db.sync()
 	}
 	if err == nil {
 		err = ctx.Err()
 	}
-	next := &generation{manifest: a.m, deadRows: g.deadRows, classes: g.classes}
 	if err == nil {
-		err = a.db.flip(a.m.bank, next, change{})
+		err = a.db.flip(a.m.bank, next, c)
 	}
 	if err != nil {
 		if dropped := a.db.deleteRecords(a.written); dropped != nil {

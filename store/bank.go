@@ -47,7 +47,9 @@ type Info struct {
 	Dim         int
 	DType       DType
 	Classes     int   // distinct labels of live rows
-	Lists       int   // 1: a flat bank
+	Lists       int   // that rows are grouped by (see DB.Group); 0: a flat bank
+	Lanes       int64 // places that blocks have for rows, those of deleted and overwritten rows included
+	Delta       int64 // of these, lanes written since the last Group or Fold
 	Bytes       int64 // of the records that this generation names
 	Generation  uint64
 	ZeroVectors int64        // rows ever written whose norm is 0

@@ -8,7 +8,7 @@ import (
 	"membank/simd"
 )
 
-// A block is a run of rows stored together: a record of panels, which kernels
+// A block is some rows stored together: a record of panels, which kernels
 // read in place, a record of columns, and a record an attribute.
 //
 // The payload of a panels record is nothing but panels (see simd.Pack): element d
@@ -38,7 +38,7 @@ type Block struct {
 	Row              []int64   // [Lanes] row numbers; -1 in padding lanes
 	Scale            []float32 // [Lanes] 1/max(‖x‖, 1e-12); 0 in padding lanes
 	Bias             []float32 // [Lanes] -‖x‖²/2; 0 in padding lanes
-	Dead             []bool    // [Lanes] deleted rows and padding lanes
+	Dead             []bool    // [Lanes] deleted rows, rows overwritten since, and padding lanes
 	AnyDead          bool      // whether one of the first Rows lanes is dead
 	MaxNorm          float64   // largest ‖x‖ of the block, deleted rows included
 }

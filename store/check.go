@@ -35,7 +35,8 @@ type Problem struct {
 
 // Verify reads every record that the current generations name and checks all that
 // can be checked: lengths, checksums, that counts add up, that row numbers are in
-// order, that scale, bias and norms are those of the vectors, that keys are unique
+// order or each row stands in one lane and all others are dead, that runs cover
+// their block, that scale, bias and norms are those of the vectors, that keys are unique
 // within a block and found under their hash, that nothing is missing. The error is
 // for what kept it from looking; damage is in the report.
 func (db *DB) Verify(ctx context.Context, o VerifyOptions) (Report, error) {
@@ -100,15 +101,20 @@ func (v *verifier) bank(ctx context.Context, s *Snapshot) error {
 		v.add(g.bank, -1, place{g.bank, -1}.damaged("manifest", err.Error()))
 	}
 	fresh := &generation{manifest: g.manifest}
-	if err := v.again(func() error { return v.db.complete(fresh) }, g.deleted, g.manifest.classes); err != nil {
+	small := []recordRef{g.deleted, g.manifest.classes}
+	if g.layout != nil {
+		small = append(small, g.layout.deadLanes)
+	}
+	if err := v.again(func() error { return v.db.complete(fresh) }, small...); err != nil {
 		v.add(g.bank, -1, err)
 	}
+	places := g.layout != nil && v.checkLayout(s)
 	if err := v.again(func() error { _, err := s.Basis(); return err }, g.basis); err != nil {
 		v.add(g.bank, -1, err)
 	}
 	labels := newClasses().labels
 	r := s.NewReader()
-	whole := true
+	whole, placed := true, int64(0)
 	for block, ref := range g.blocks {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -121,7 +127,18 @@ func (v *verifier) bank(ctx context.Context, s *Snapshot) error {
 		if ref.codes.number != 0 {
 			refs = append(refs, ref.codes)
 		}
-		err := v.again(func() error { return v.block(r, block) }, refs...)
+		if ref.runs.number != 0 {
+			refs = append(refs, ref.runs)
+		}
+		err := v.again(func() error {
+			err := v.block(r, block)
+			if err == nil && places {
+				var here int64
+				here, err = v.placed(r, block)
+				placed += here
+			}
+			return err
+		}, refs...)
 		if errors.Is(err, ErrClosed) {
 			return err
 		}
@@ -136,6 +153,9 @@ func (v *verifier) bank(ctx context.Context, s *Snapshot) error {
 				labels.Add(labelBit(label))
 			}
 		}
+	}
+	if whole && places && placed != g.next-g.layout.purged {
+		v.add(g.bank, -1, place{g.bank, -1}.damaged("places", fmt.Sprintf("%d rows stand in blocks, expected %d", placed, g.next-g.layout.purged)))
 	}
 	if whole && !labels.Equals(g.classes.labels) {
 		v.add(g.bank, -1, place{g.bank, -1}.damaged("classes", fmt.Sprintf("%d labels are known, rows have %d", g.classes.labels.GetCardinality(), labels.GetCardinality())))
@@ -174,7 +194,16 @@ func (v *verifier) block(r *Reader, block int) error {
 	if err := r.loadColumns(block, g.attributes); err != nil {
 		return err
 	}
-	if err := r.columns.view.checkAll(ref.first); err != nil {
+	if ref.runs.number != 0 {
+		if _, err := r.s.readRuns(block); err != nil {
+			return err
+		}
+	}
+	inOrder := int64(-1)
+	if g.layout == nil {
+		inOrder = ref.first
+	}
+	if err := r.columns.view.checkAll(inOrder); err != nil {
 		return p.damaged(fmt.Sprintf("columns %d", ref.columns.number), err.Error())
 	}
 	for i, a := range ref.attributes {

@@ -166,11 +166,12 @@ func (c *columnsView) checkKeys() error {
 }
 
 // checkAll returns what is wrong with columns whose checkKeys passed: Verify's
-// second look at what the writer promised.
+// second look at what the writer promised. Row numbers begin with first, unless
+// that is negative, when they may be any.
 func (c *columnsView) checkAll(first int64) error {
 	seen := make([]bool, c.n)
 	for i := range c.n {
-		if row := c.row(i); row != first+int64(i) {
+		if row := c.row(i); first >= 0 && row != first+int64(i) {
 			return fmt.Errorf("row %d stands where %d belongs", row, first+int64(i))
 		}
 		if !c.keyed {

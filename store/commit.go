@@ -4,6 +4,8 @@ import (
 	"context"
 	"sort"
 	"time"
+
+	"github.com/RoaringBitmap/roaring/v2/roaring64"
 )
 
 // position is where a new row of the bank stood in the stream.
@@ -63,9 +65,13 @@ func (w *Writer) finish(ctx context.Context) (Info, error) {
 		source.Seconds = time.Since(w.began).Seconds()
 	}
 	m.addSource(source)
-	g := &generation{manifest: m, classes: w.classes}
+	g := &generation{manifest: m, deadRows: roaring64.New(), classes: w.classes}
 	if w.options.Mode == Append {
 		g.deadRows = w.base.g.deadRows
+	}
+	g.deadLanes = g.deadRows
+	if m.layout != nil {
+		w.carried.settle(g, w.base.g.deadLanes)
 	}
 	w.db.onStep("check")
 	if err := w.checkDuplicates(ctx, g); err != nil {
@@ -74,7 +80,7 @@ func (w *Writer) finish(ctx context.Context) (Info, error) {
 	if err := ctx.Err(); err != nil {
 		return Info{}, err
 	}
-	if err := w.db.flip(w.bank, g, change{classes: true}); err != nil {
+	if err := w.db.flip(w.bank, g, change{classes: true, lanes: true}); err != nil {
 		return Info{}, err
 	}
 	return g.info(), nil

@@ -18,7 +18,7 @@ import (
 type Options struct {
 	ReadOnly bool         // share the database with other readers; nothing on disk changes
 	Create   bool         // make the database if it is not there; ignored with ReadOnly
-	Memory   int64        // bytes that the duplicate-key check of a commit may use; 0 is 256 MiB
+	Memory   int64        // bytes for the duplicate-key check of a commit, and for rows that are put in order; 0 is 256 MiB
 	Logger   *slog.Logger // nil: no log
 	// OnStep, if set, is called at the named steps of every commit (see Steps),
 	// before the step is done. Crash tests kill the process in it.

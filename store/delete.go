@@ -56,11 +56,24 @@ func (db *DB) DeleteRows(ctx context.Context, bank string, rows []int64) (delete
 	if deleted == 0 {
 		return 0, nil
 	}
+	lanes := dead
+	if g.layout != nil {
+		gone := dead.Clone()
+		gone.AndNot(g.deadRows)
+		at, err := s.positions(numbers(gone))
+		if err != nil {
+			return 0, err
+		}
+		lanes = g.deadLanes.Clone()
+		for _, position := range at {
+			lanes.Add(uint64(position))
+		}
+	}
 	m := g.manifest.clone()
 	m.generation++
 	m.dead = int64(dead.GetCardinality())
-	next := &generation{manifest: m, deadRows: dead, classes: g.classes}
-	c := change{deleted: true}
+	next := &generation{manifest: m, deadRows: dead, deadLanes: lanes, classes: g.classes}
+	c := change{deleted: true, lanes: true}
 	if g.classCount > 0 {
 		c.classes = true
 		next.classes = g.classes.clone()
@@ -70,6 +83,14 @@ func (db *DB) DeleteRows(ctx context.Context, bank string, rows []int64) (delete
 		m.classCount = int(next.classes.labels.GetCardinality())
 	}
 	return deleted, db.flip(bank, next, c)
+}
+
+func numbers(set *roaring64.Bitmap) []int64 {
+	rows := make([]int64, 0, set.GetCardinality())
+	for it := set.Iterator(); it.HasNext(); {
+		rows = append(rows, int64(it.Next()))
+	}
+	return rows
 }
 
 // liveLabels returns the labels that rows of a generation still have, as they are

@@ -28,9 +28,9 @@
 // the manifest of a bank. Only manifests and the state are ever replaced:
 //
 //	's'              state: commit sequence; generation, rows and digest of each bank
-//	'm' bank         manifest: block table, counts, provenance
+//	'm' bank         manifest: block table, counts, provenance, layout
 //	'r' number       record: panels, columns, attribute, deleted rows, classes,
-//	                 basis or codes
+//	                 basis, codes, lists, places, dead lanes or runs
 //
 // Trust runs from the outside in: the outside record holds the commit sequence and
 // each manifest's checksum, as does the state; a manifest holds number, length and
@@ -46,9 +46,10 @@
 //
 //	offset  bytes  field
 //	0       4      "mbnk"
-//	4       1      format version: 1
+//	4       1      format version: 1; 2 of a manifest that has a layout
 //	5       1      kind: 1 state, 2 manifest, 3 panels, 4 columns, 5 attribute,
-//	               6 deleted rows, 7 classes, 8 basis, 9 codes
+//	               6 deleted rows, 7 classes, 8 basis, 9 codes, 10 lists, 11 places,
+//	               12 dead lanes, 13 runs
 //	6       1      dtype of the bank: 0 f32, 1 f16
 //	7       1      0
 //	8       8      number (of a manifest its generation, of the state its sequence)
@@ -68,7 +69,7 @@
 //
 // # A block
 //
-// A block is a run of rows: as many as make 4 MiB of panels, a multiple of 32, at
+// A block is some rows: as many as make 4 MiB of panels, a multiple of 32, at
 // most 16384 (10922 KiB of vectors at dimension 384 are 3 blocks of 2720 rows).
 // Its panels are one record, and nothing but panels:
 //
@@ -83,6 +84,24 @@
 // columns (row numbers, scale, bias, labels, keys; columns.go), and one record
 // more each attribute (attributes.go). Manifest and state are drawn at
 // manifest.go and state.go.
+//
+// # A layout
+//
+// Rows that were only ever appended stand in row order. Group sorts them by list,
+// so that a search can read the blocks of some lists alone; UpdateRows writes a row
+// again in another place. Then the manifest has a layout (layout.go), which says
+// where rows stand: here, after row 1 was overwritten and row 6 deleted,
+//
+//	block      0: lists 0, 1         1: list 2       2: delta
+//	lane       0  1  2 │ 3  4        0  1  2         0
+//	row        0  4  5 │ 1  6        2  3  7         1
+//	dead                 ×  ×
+//	runs       (0,0) (1,3)           (2,0)           (1,0)
+//	position   0  1  2   3  4        5  6  7         8
+//	places     0→0 1→8 2→5 3→6 4→1 5→2 6→4 7→7       dead lanes: 3, 4
+//
+// What is written between two Groups or Folds is sorted by list within its own
+// blocks, the deltas. Fold merges them with the rest and leaves dead lanes behind.
 //
 // # A commit
 //

@@ -87,7 +87,7 @@ func (d *duplicates) pass(ctx context.Context, pass, passes uint64, decimals boo
 				}
 			}
 			if decimals {
-				d.decimals(c)
+				return d.decimals(c)
 			}
 			return nil
 		})
@@ -141,16 +141,19 @@ func (d *duplicates) compare(rows []hashedRow) error {
 }
 
 func (d *duplicates) keyOf(row int64) (key string, err error) {
-	block := d.s.g.blockOf(row)
+	block, lane, err := d.s.blockOf(row)
+	if err != nil {
+		return "", err
+	}
 	err = d.r.Columns(block, func(c *Columns) error {
-		key = c.Key(int(row - d.s.g.blocks[block].first))
+		key = c.Key(lane)
 		return nil
 	})
 	return key, err
 }
 
 // decimals offers keys of a block that are the number of a row without a key.
-func (d *duplicates) decimals(c *Columns) {
+func (d *duplicates) decimals(c *Columns) error {
 	for i, row := range c.Row {
 		from, to := c.view.span(i)
 		if c.Dead[i] || to == from || c.view.text[from] < '0' || c.view.text[from] > '9' {
@@ -158,11 +161,18 @@ func (d *duplicates) decimals(c *Columns) {
 		}
 		key := c.Key(i)
 		other, ok := defaultRow(key)
-		if !ok || !d.s.Alive(other) || d.s.g.blocks[d.s.g.blockOf(other)].keyed {
+		if !ok || !d.s.Alive(other) {
 			continue
 		}
-		d.offer(key, min(row, other), max(row, other))
+		block, _, err := d.s.blockOf(other)
+		if err != nil {
+			return err
+		}
+		if !d.s.g.blocks[block].keyed {
+			d.offer(key, min(row, other), max(row, other))
+		}
 	}
+	return nil
 }
 
 func (d *duplicates) offer(key string, first, second int64) {

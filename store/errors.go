@@ -59,6 +59,11 @@ var (
 	ErrDuplicateKey = errors.New("duplicate key")
 	// ErrNoRow: no live row has that number.
 	ErrNoRow = errors.New("no such row")
+	// ErrGrouped: rows were added to a grouped bank without saying which lists
+	// they belong to.
+	ErrGrouped = errors.New("the bank is grouped by list")
+	// ErrFlat: the bank is not grouped by list.
+	ErrFlat = errors.New("the bank is not grouped by list")
 	// ErrNoKey: no live row has that key.
 	ErrNoKey = errors.New("no such key")
 )

@@ -63,6 +63,7 @@ func (db *DB) sync() error {
 type change struct {
 	classes bool
 	deleted bool
+	lanes   bool // dead ones, of a bank with a layout
 }
 
 // flip makes g the current generation of a bank, or removes the bank if g is nil:
@@ -122,6 +123,9 @@ func (db *DB) prepareFlip(bank string, g *generation, c change, before *state) (
 	if g.deadRows == nil {
 		g.deadRows = roaring64.New()
 	}
+	if g.layout == nil || g.deadLanes == nil {
+		g.deadLanes = g.deadRows
+	}
 	add := func(kind recordKind, value []byte, err error) (recordRef, error) {
 		if err != nil {
 			return recordRef{}, err
@@ -143,6 +147,14 @@ func (db *DB) prepareFlip(bank string, g *generation, c change, before *state) (
 		value, encodeErr := encodeDeleted(g.deadRows)
 		if g.deleted, err = add(kindDeleted, value, encodeErr); err != nil {
 			return nil, nil, err
+		}
+	}
+	if c.lanes && g.layout != nil {
+		if g.layout.deadLanes = (recordRef{}); !g.deadLanes.IsEmpty() {
+			value, encodeErr := encodeDeleted(g.deadLanes)
+			if g.layout.deadLanes, err = add(kindDeadLanes, value, encodeErr); err != nil {
+				return nil, nil, err
+			}
 		}
 	}
 	if err := g.check(); err != nil {

@@ -3,19 +3,24 @@ package store
 import (
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/RoaringBitmap/roaring/v2/roaring64"
 )
 
 // generation is a manifest in memory with the small records it names. It is
-// immutable but for pins and retired, which DB.mu guards.
+// immutable but for pins and retired, which DB.mu guards, and the runs kept.
 type generation struct {
 	*manifest
-	deadRows *roaring64.Bitmap
-	classes  *classes
-	deadIn   []uint32 // deleted rows of each block; nil when there are none
-	pins     int      // snapshots that read it
-	retired  bool     // no longer the bank's current generation
+	deadRows  *roaring64.Bitmap
+	deadLanes *roaring64.Bitmap // positions of deleted and superseded rows; without a layout it is deadRows
+	classes   *classes
+	deadIn    []uint32 // dead lanes of each block; nil when there are none
+	pins      int      // snapshots that read it
+	retired   bool     // no longer the bank's current generation
+
+	runsMu sync.Mutex
+	runs   map[int][]Run // of the blocks that were asked for
 }
 
 // loadGeneration reads the manifest that the state names, and the small records
@@ -76,18 +81,43 @@ func (db *DB) complete(g *generation) error {
 			return err
 		}
 	}
+	if err := db.completeLayout(p, g); err != nil {
+		return err
+	}
 	g.countDead()
 	return nil
 }
 
+// completeLayout reads which lanes are dead.
+func (db *DB) completeLayout(p place, g *generation) error {
+	if g.layout == nil {
+		g.deadLanes = g.deadRows
+		return nil
+	}
+	g.deadLanes = roaring64.New()
+	if g.layout.deadLanes.number == 0 {
+		return nil
+	}
+	return db.readRecord(p, kindDeadLanes, g.layout.deadLanes, func(_ header, payload []byte) (err error) {
+		g.deadLanes, err = decodeBitmap(payload)
+		want := uint64(g.lanes() - (g.next - g.dead))
+		if err == nil && (g.deadLanes.GetCardinality() != want || g.deadLanes.Maximum() >= uint64(g.lanes())) {
+			err = fmt.Errorf("%d lanes up to %d, expected %d below %d", g.deadLanes.GetCardinality(), g.deadLanes.Maximum(), want, g.lanes())
+		}
+		return err
+	})
+}
+
+// countDead counts the dead lanes of each block; deadLanes is set.
 func (g *generation) countDead() {
-	if g.dead == 0 {
+	g.deadIn = nil
+	if g.deadLanes == nil || g.deadLanes.IsEmpty() {
 		return
 	}
 	g.deadIn = make([]uint32, len(g.blocks))
 	below := uint64(0)
 	for i, r := range g.blocks {
-		upTo := g.deadRows.Rank(uint64(r.first) + uint64(r.rows) - 1)
+		upTo := g.deadLanes.Rank(uint64(r.first) + uint64(r.rows) - 1)
 		g.deadIn[i] = uint32(upTo - below)
 		below = upTo
 	}

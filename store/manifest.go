@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -29,18 +30,21 @@ type manifest struct {
 	attributes []string  // names, sorted
 	sources    []Provenance
 	blocks     []blockRef
+	layout     *layout // nil: the blocks hold the rows in order, as in version 1
 }
 
-// blockRef is a line of the block table. Blocks of a flat bank hold rows
-// [first, first+rows) in order and follow one another without a gap.
+// blockRef is a line of the block table. Its lanes stand at the positions
+// [first, first+rows) of the bank, which follow one another without a gap. Without
+// a layout a position is a row number.
 type blockRef struct {
 	first      int64
-	rows       int
+	rows       int  // lanes, superseded ones included
 	keyed      bool // rows have keys of their own; otherwise decimal row numbers
 	maxNorm    float64
 	panels     recordRef
 	columns    recordRef
 	codes      recordRef // number 0: none
+	runs       recordRef // of a grouped bank: which lanes are of which list
 	attributes []attributeRef
 }
 
@@ -60,7 +64,13 @@ type attributeRef struct {
 //	u32 n, n × block: u64 first | u32 rows | u8 keyed | f64 max norm |
 //	                  ref panels | ref columns | ref codes | u32 m, m × (u16 name | ref attribute)
 //
-// Generation, bank id, dtype and dim stand in the record's header.
+// and in version 2, where rows have a layout of their own (layout.go):
+//
+//	u32 lists | u32 base | u64 purged | ref dead lanes
+//	u32 n, n × ref lists | u32 n, n × ref places
+//	of a grouped bank: blocks × ref runs
+//
+// Version, generation, bank id, dtype and dim stand in the record's header.
 func (m *manifest) encode() []byte {
 	sources, err := json.Marshal(m.sources)
 	if err != nil {
@@ -97,12 +107,19 @@ func (m *manifest) encode() []byte {
 			b = appendRef(b, a.recordRef)
 		}
 	}
+	if m.layout != nil {
+		b = m.layout.append(b, m.blocks)
+	}
 	sealRecord(b, m.header())
 	return b
 }
 
 func (m *manifest) header() header {
-	return header{kind: kindManifest, dtype: m.dtype, number: m.generation, bank: m.id, dim: uint32(m.dim)}
+	h := header{kind: kindManifest, version: 1, dtype: m.dtype, number: m.generation, bank: m.id, dim: uint32(m.dim)}
+	if m.layout != nil {
+		h.version = layoutVersion
+	}
+	return h
 }
 
 const (
@@ -150,6 +167,9 @@ func decodeManifest(h header, payload []byte) (*manifest, error) {
 			r.attributes = append(r.attributes, attributeRef{name: int(f.u16()), recordRef: f.ref()})
 		}
 	}
+	if h.version >= layoutVersion {
+		m.layout = decodeLayout(f, m.blocks)
+	}
 	if err := f.end(); err != nil {
 		return nil, err
 	}
@@ -179,7 +199,7 @@ func (m *manifest) check() error {
 	for i, r := range m.blocks {
 		switch {
 		case r.first != next:
-			return fmt.Errorf("block %d begins at row %d, not %d", i, r.first, next)
+			return fmt.Errorf("block %d begins at %d, not %d", i, r.first, next)
 		case r.rows < 1 || r.rows > maxBlockRows:
 			return fmt.Errorf("block %d has %d rows", i, r.rows)
 		case !(r.maxNorm >= 0 && r.maxNorm <= maxNorm):
@@ -200,6 +220,9 @@ func (m *manifest) check() error {
 		}
 		next += int64(r.rows)
 	}
+	if m.layout != nil {
+		return m.layout.check(m)
+	}
 	if next != m.next {
 		return fmt.Errorf("%d rows, but its blocks hold %d", m.next, next)
 	}
@@ -218,11 +241,17 @@ func (m *manifest) refs(fn func(block int, kind recordKind, ref recordRef)) {
 	if m.basis.number != 0 {
 		fn(-1, kindBasis, m.basis)
 	}
+	if m.layout != nil {
+		m.layout.refs(func(kind recordKind, ref recordRef) { fn(-1, kind, ref) })
+	}
 	for i, r := range m.blocks {
 		fn(i, kindPanels, r.panels)
 		fn(i, kindColumns, r.columns)
 		if r.codes.number != 0 {
 			fn(i, kindCodes, r.codes)
+		}
+		if r.runs.number != 0 {
+			fn(i, kindRuns, r.runs)
 		}
 		for _, a := range r.attributes {
 			fn(i, kindAttribute, a.recordRef)
@@ -237,16 +266,25 @@ func (m *manifest) bytes() int64 {
 	return n
 }
 
-// blockOf returns the block that holds a row in 0..next-1.
-func (m *manifest) blockOf(row int64) int {
-	i, found := slices.BinarySearchFunc(m.blocks, row, func(r blockRef, row int64) int {
-		switch {
-		case r.first < row:
-			return -1
-		case r.first > row:
-			return 1
-		}
+// lanes is how many rows the blocks hold, superseded ones included: positions are
+// 0..lanes-1.
+func (m *manifest) lanes() int64 {
+	if len(m.blocks) == 0 {
 		return 0
+	}
+	last := m.blocks[len(m.blocks)-1]
+	return last.first + int64(last.rows)
+}
+
+// keyed reports whether any rows have keys of their own.
+func (m *manifest) keyed() bool {
+	return slices.ContainsFunc(m.blocks, func(r blockRef) bool { return r.keyed })
+}
+
+// blockAt returns the block of a position in 0..lanes-1.
+func (m *manifest) blockAt(position int64) int {
+	i, found := slices.BinarySearchFunc(m.blocks, position, func(r blockRef, position int64) int {
+		return cmp.Compare(r.first, position)
 	})
 	if !found {
 		i--
@@ -268,6 +306,7 @@ func (m *manifest) clone() *manifest {
 	c.attributes = slices.Clone(m.attributes)
 	c.sources = slices.Clone(m.sources)
 	c.blocks = slices.Clone(m.blocks)
+	c.layout = m.layout.clone()
 	return &c
 }
 
@@ -281,7 +320,7 @@ func (m *manifest) addSource(p Provenance) {
 func (m *manifest) info(classNames []string) Info {
 	return Info{
 		Bank: m.bank, Rows: m.next - m.dead, Next: m.next, Dim: m.dim, DType: m.dtype,
-		Classes: m.classCount, Lists: 1, Bytes: m.bytes(), Generation: m.generation,
+		Classes: m.classCount, Lists: m.listCount(), Lanes: m.lanes(), Delta: m.deltaLanes(), Bytes: m.bytes(), Generation: m.generation,
 		ZeroVectors: m.zeros, Attributes: slices.Clone(m.attributes), ClassNames: slices.Clone(classNames),
 		Sources: slices.Clone(m.sources), Created: time.Unix(0, m.created).UTC(),
 	}

@@ -18,7 +18,9 @@ import (
 
 // filling is a block that rows are added to.
 type filling struct {
-	first       int64
+	first       int64   // position of the first row
+	numbers     []int64 // row numbers; nil: first, first+1, …
+	list        []int32 // of a grouped bank, ascending; nil: not known yet
 	rows        int
 	keyed       bool
 	vectors     simd.Matrix // as many rows as a full block has
@@ -88,8 +90,8 @@ func (f *filling) addColumns(r Rows, i int, label int64) {
 
 func (f *filling) reset() {
 	clear(f.keys)
-	*f = filling{vectors: f.vectors, scale: f.scale[:0], bias: f.bias[:0], keys: f.keys[:0],
-		labels: f.labels[:0], attributes: map[string][]Value{}}
+	*f = filling{vectors: f.vectors, numbers: f.numbers[:0], list: f.list[:0], scale: f.scale[:0], bias: f.bias[:0],
+		keys: f.keys[:0], labels: f.labels[:0], attributes: map[string][]Value{}}
 }
 
 const (
@@ -124,6 +126,11 @@ type pipeline struct {
 	full chan *filling
 	done chan struct{} // closed when the packing goroutine has ended
 	once sync.Once
+
+	// Of banks with a layout, set before the first block is sent.
+	moves *moves       // nil: the bank is in row order, or places are written otherwise
+	sort  *sorter      // nil: blocks come sorted by list, or the bank is flat
+	last  func() error // writes what can be written only after all blocks
 
 	// Of the packing goroutine, and of the caller once done is closed.
 	entries []blockEntry
@@ -245,6 +252,11 @@ func (p *pipeline) pack() {
 		f.reset()
 		p.free <- f
 	}
+	if p.err() == nil && p.last != nil {
+		if err := p.last(); err != nil {
+			p.fail(err)
+		}
+	}
 	if p.err() == nil {
 		if err := p.write(); err != nil {
 			p.fail(err)
@@ -256,6 +268,11 @@ func (p *pipeline) pack() {
 }
 
 func (p *pipeline) packBlock(f *filling) error {
+	if p.sort != nil {
+		if err := p.sort.byList(f); err != nil {
+			return err
+		}
+	}
 	e := blockEntry{blockRef: blockRef{first: f.first, rows: f.rows, keyed: f.keyed, maxNorm: f.maxNorm}, names: map[string]recordRef{}}
 	h := header{dtype: p.dtype, bank: p.bank, rows: uint32(f.rows), dim: uint32(p.dim)}
 
@@ -269,9 +286,9 @@ func (p *pipeline) packBlock(f *filling) error {
 		return err
 	}
 
-	c := blockColumns{row: make([]int64, f.rows), scale: f.scale, bias: f.bias}
-	for i := range c.row {
-		c.row[i] = f.first + int64(i)
+	c := blockColumns{row: f.numbers, scale: f.scale, bias: f.bias}
+	for i := len(c.row); i < f.rows; i++ {
+		c.row = append(c.row, f.first+int64(i))
 	}
 	if slices.ContainsFunc(f.labels, func(l int64) bool { return l != NoLabel }) {
 		c.label = f.labels
@@ -291,7 +308,15 @@ func (p *pipeline) packBlock(f *filling) error {
 			return err
 		}
 	}
+	if len(f.list) > 0 {
+		if e.runs, err = p.add(kindRuns, h, encodeRuns(f.list)); err != nil {
+			return err
+		}
+	}
 	p.entries = append(p.entries, e)
+	if p.moves != nil {
+		return p.moves.block(f.first, c.row)
+	}
 	return nil
 }
 

@@ -62,7 +62,8 @@ type Reader struct {
 	s       *Snapshot
 	block   Block
 	widened []float32 // panels of an f16 block
-	payload []byte    // a columns record
+	panel   simd.Matrix
+	payload []byte // a columns record
 	columns Columns
 	values  map[string][]Value
 }
@@ -143,7 +144,8 @@ func (b *Block) fill(c *columnsView) {
 	}
 }
 
-// markDead fills dead for a block: its deleted rows, and all behind the last row.
+// markDead fills dead for a block: the lanes of its deleted and superseded rows,
+// and all behind the last.
 func (g *generation) markDead(dead []bool, any *bool, block int) {
 	r := g.blocks[block]
 	clear(dead[:r.rows])
@@ -154,14 +156,14 @@ func (g *generation) markDead(dead []bool, any *bool, block int) {
 	if !*any {
 		return
 	}
-	it := g.deadRows.Iterator()
+	it := g.deadLanes.Iterator()
 	it.AdvanceIfNeeded(uint64(r.first))
 	for it.HasNext() {
-		row := int64(it.Next())
-		if row >= r.first+int64(r.rows) {
+		position := int64(it.Next())
+		if position >= r.first+int64(r.rows) {
 			return
 		}
-		dead[row-r.first] = true
+		dead[position-r.first] = true
 	}
 }
 
@@ -171,7 +173,7 @@ type Columns struct {
 	Rows    int
 	Row     []int64 // row numbers
 	Label   []int64 // NoLabel for none
-	Dead    []bool  // deleted rows
+	Dead    []bool  // deleted rows, and rows that stand elsewhere since they were overwritten
 	AnyDead bool
 	view    columnsView
 	values  map[string][]Value

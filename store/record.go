@@ -10,8 +10,11 @@ import (
 // payload. Badger can return an empty or altered value with a nil error after disk
 // damage, so length, identity and checksum are all ours to check.
 const (
-	recordMagic   = "mbnk"
+	recordMagic = "mbnk"
+	// recordVersion is that of all records but manifests with a layout, which an
+	// older membank must not take for one in row order.
 	recordVersion = 1
+	layoutVersion = 2
 	headerSize    = 48
 	crcOffset     = 44
 )
@@ -29,10 +32,15 @@ const (
 	kindClasses
 	kindBasis
 	kindCodes
+	kindLists
+	kindPlaces
+	kindDeadLanes
+	kindRuns
 )
 
 var kindNames = [...]string{kindState: "state", kindManifest: "manifest", kindPanels: "panels",
-	kindColumns: "columns", kindAttribute: "attribute", kindDeleted: "deleted rows", kindClasses: "classes", kindBasis: "basis", kindCodes: "codes"}
+	kindColumns: "columns", kindAttribute: "attribute", kindDeleted: "deleted rows", kindClasses: "classes", kindBasis: "basis", kindCodes: "codes",
+	kindLists: "lists", kindPlaces: "places", kindDeadLanes: "dead lanes", kindRuns: "runs"}
 
 func (k recordKind) String() string {
 	if int(k) < len(kindNames) && kindNames[k] != "" {
@@ -41,16 +49,17 @@ func (k recordKind) String() string {
 	return fmt.Sprintf("kind(%d)", uint8(k))
 }
 
-// header is the decoded first 48 bytes of a record, without magic and version.
+// header is the decoded first 48 bytes of a record, without magic.
 type header struct {
-	kind   recordKind
-	dtype  DType
-	number uint64
-	bank   uint64
-	rows   uint32
-	dim    uint32
-	bytes  uint64
-	crc    uint32
+	version uint8 // 0 stands for 1 when a record is sealed
+	kind    recordKind
+	dtype   DType
+	number  uint64
+	bank    uint64
+	rows    uint32
+	dim     uint32
+	bytes   uint64
+	crc     uint32
 }
 
 // recordRef is how a manifest names a record: all that is needed to know that
@@ -73,7 +82,7 @@ func recordChecksum(value []byte) uint32 {
 // and returns the reference that a manifest keeps. bytes and crc of h are ignored.
 func sealRecord(value []byte, h header) recordRef {
 	copy(value, recordMagic)
-	value[4], value[5], value[6], value[7] = recordVersion, byte(h.kind), byte(h.dtype), 0
+	value[4], value[5], value[6], value[7] = max(h.version, recordVersion), byte(h.kind), byte(h.dtype), 0
 	binary.LittleEndian.PutUint64(value[8:], h.number)
 	binary.LittleEndian.PutUint64(value[16:], h.bank)
 	binary.LittleEndian.PutUint32(value[24:], h.rows)
@@ -95,22 +104,23 @@ func openRecord(value []byte) (h header, payload []byte, err error) {
 		return h, nil, fmt.Errorf("it has %d bytes, a header alone has %d", len(value), headerSize)
 	case string(value[:4]) != recordMagic:
 		return h, nil, fmt.Errorf("it begins with %x, not %q", value[:4], recordMagic)
-	case value[4] != recordVersion:
-		return h, nil, fmt.Errorf("it has format version %d, not %d", value[4], recordVersion)
+	case value[4] != recordVersion && (value[4] != layoutVersion || recordKind(value[5]) != kindManifest):
+		return h, nil, fmt.Errorf("it has format version %d, which this membank does not read (a newer one may)", value[4])
 	case value[6] > byte(F16):
 		return h, nil, fmt.Errorf("it has element type %d", value[6])
 	case value[7] != 0 || binary.LittleEndian.Uint32(value[40:]) != 0:
 		return h, nil, fmt.Errorf("its reserved bytes are not zero")
 	}
 	h = header{
-		kind:   recordKind(value[5]),
-		dtype:  DType(value[6]),
-		number: binary.LittleEndian.Uint64(value[8:]),
-		bank:   binary.LittleEndian.Uint64(value[16:]),
-		rows:   binary.LittleEndian.Uint32(value[24:]),
-		dim:    binary.LittleEndian.Uint32(value[28:]),
-		bytes:  binary.LittleEndian.Uint64(value[32:]),
-		crc:    binary.LittleEndian.Uint32(value[crcOffset:]),
+		version: value[4],
+		kind:    recordKind(value[5]),
+		dtype:   DType(value[6]),
+		number:  binary.LittleEndian.Uint64(value[8:]),
+		bank:    binary.LittleEndian.Uint64(value[16:]),
+		rows:    binary.LittleEndian.Uint32(value[24:]),
+		dim:     binary.LittleEndian.Uint32(value[28:]),
+		bytes:   binary.LittleEndian.Uint64(value[32:]),
+		crc:     binary.LittleEndian.Uint32(value[crcOffset:]),
 	}
 	if h.bytes != uint64(len(value)-headerSize) {
 		return h, nil, fmt.Errorf("its payload has %d bytes, its header says %d", len(value)-headerSize, h.bytes)

@@ -15,7 +15,7 @@ func TestRecordFlips(t *testing.T) {
 	if err != nil || string(payload) != "payload of a record" {
 		t.Fatalf("%q %v", payload, err)
 	}
-	want := header{kind: kindColumns, dtype: F16, number: 7, bank: 3, rows: 2, dim: 5, bytes: 19, crc: ref.crc}
+	want := header{version: 1, kind: kindColumns, dtype: F16, number: 7, bank: 3, rows: 2, dim: 5, bytes: 19, crc: ref.crc}
 	if h != want {
 		t.Errorf("header %+v, want %+v", h, want)
 	}
@@ -115,7 +115,7 @@ func TestManifestRoundTrip(t *testing.T) {
 		}
 	}
 	for row, block := range map[int64]int{0: 0, 31: 0, 32: 1, 39: 1} {
-		if got := m.blockOf(row); got != block {
+		if got := m.blockAt(row); got != block {
 			t.Errorf("row %d is in block %d, want %d", row, got, block)
 		}
 	}

@@ -35,7 +35,16 @@ func (s *Snapshot) Rows(ctx context.Context, rows []int64, w Want) ([]Row, error
 		}
 		order[i] = i
 	}
-	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(rows[a], rows[b]) })
+	at, err := s.positions(rows)
+	if err != nil {
+		return nil, err
+	}
+	for i, position := range at {
+		if position < 0 {
+			return nil, place{g.bank, -1}.damaged("places", fmt.Sprintf("row %d is alive and has none", rows[i]))
+		}
+	}
+	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(at[a], at[b]) })
 	var names []string
 	if w.Attributes {
 		names = g.attributes
@@ -46,17 +55,17 @@ func (s *Snapshot) Rows(ctx context.Context, rows []int64, w Want) ([]Row, error
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		block := g.blockOf(rows[order[0]])
+		block := g.blockAt(at[order[0]])
 		ref := g.blocks[block]
 		n := 0
-		for n < len(order) && rows[order[n]] < ref.first+int64(ref.rows) {
+		for n < len(order) && at[order[n]] < ref.first+int64(ref.rows) {
 			n++
 		}
 		some := order[:n]
 		order = order[n:]
 		err := r.Columns(block, func(c *Columns) error {
 			for _, o := range some {
-				i := int(rows[o] - ref.first)
+				i := int(at[o] - ref.first)
 				out[o] = Row{Row: c.Row[i], Key: c.Key(i), Label: c.Label[i]}
 				if out[o].Row != rows[o] {
 					return place{g.bank, block}.damaged("columns", fmt.Sprintf("row %d stands where %d belongs", c.Row[i], rows[o]))
@@ -77,7 +86,7 @@ func (s *Snapshot) Rows(ctx context.Context, rows []int64, w Want) ([]Row, error
 			err = r.View(block, func(b *Block) error {
 				for _, o := range some {
 					out[o].Vector = make([]float32, g.dim)
-					simd.UnpackRow(out[o].Vector, b.Panels, int(rows[o]-ref.first))
+					simd.UnpackRow(out[o].Vector, b.Panels, int(at[o]-ref.first))
 				}
 				return nil
 			})
@@ -96,10 +105,17 @@ func (s *Snapshot) Lookup(ctx context.Context, keys []string) ([]int64, error) {
 	rows := make([]int64, len(keys))
 	hashes := make([]uint64, len(keys))
 	order := make([]int, len(keys))
+	plain := slices.ContainsFunc(g.blocks, func(r blockRef) bool { return !r.keyed })
+	mixed := plain && g.keyed()
 	for i, key := range keys {
 		rows[i], hashes[i], order[i] = -1, hashKey(key), i
-		if row, ok := defaultRow(key); ok && s.Alive(row) && !g.blocks[g.blockOf(row)].keyed {
+		if row, ok := defaultRow(key); ok && plain && s.Alive(row) {
 			rows[i] = row
+		}
+	}
+	if mixed {
+		if err := s.plainRows(rows); err != nil {
+			return nil, err
 		}
 	}
 	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(hashes[a], hashes[b]) })
@@ -133,78 +149,23 @@ func (s *Snapshot) Lookup(ctx context.Context, keys []string) ([]int64, error) {
 	return rows, nil
 }
 
-// Batch is a run of live rows, one element a row in each slice.
-type Batch struct {
-	Vectors    simd.Matrix // borrowed: overwritten by the next batch
-	Rows       []int64     // borrowed likewise
-	Keys       []string
-	Labels     []int64     // borrowed likewise; NoLabel for none
-	Attributes []Attribute // of every attribute the bank has; values borrowed likewise
-}
-
-// Batches calls fn with all live rows in row order, at most size at a time (every
-// batch but the last has as many). It holds one block and one batch.
-func (s *Snapshot) Batches(ctx context.Context, size int, fn func(Batch) error) error {
-	g := s.g
-	if size < 1 {
-		return fmt.Errorf("batches of %d rows", size)
-	}
-	size = int(min(int64(size), max(g.next, 1)))
-	largest := 0
-	for _, ref := range g.blocks {
-		largest = max(largest, ref.rows)
-	}
-	r := s.NewReader()
-	rows := simd.NewMatrix(largest, g.dim)
-	out := Batch{Vectors: simd.NewMatrix(size, g.dim)}
-	for _, name := range g.attributes {
-		out.Attributes = append(out.Attributes, Attribute{Name: name})
-	}
-	n := 0
-	flush := func() error {
-		if n == 0 {
-			return nil
+// plainRows sets those of rows to -1 that have a key of their own.
+func (s *Snapshot) plainRows(rows []int64) error {
+	var which []int
+	var known []int64
+	for i, row := range rows {
+		if row >= 0 {
+			which, known = append(which, i), append(known, row)
 		}
-		full := out
-		full.Vectors = out.Vectors.Slice(0, n)
-		n = 0
-		err := fn(full)
-		out.Rows, out.Labels, out.Keys = out.Rows[:0], out.Labels[:0], nil
-		for i := range out.Attributes {
-			out.Attributes[i].Values = out.Attributes[i].Values[:0]
-		}
+	}
+	at, err := s.positions(known)
+	if err != nil {
 		return err
 	}
-	var keys []string
-	for block, ref := range g.blocks {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if err := r.unpack(block, rows.Slice(0, ref.rows)); err != nil {
-			return err
-		}
-		if err := r.loadColumns(block, g.attributes); err != nil {
-			return err
-		}
-		c := &r.columns
-		keys = c.Keys(keys[:0])
-		for i := range c.Rows {
-			if c.Dead[i] {
-				continue
-			}
-			copy(out.Vectors.Row(n), rows.Row(i))
-			out.Rows = append(out.Rows, c.Row[i])
-			out.Keys = append(out.Keys, keys[i])
-			out.Labels = append(out.Labels, c.Label[i])
-			for a := range out.Attributes {
-				out.Attributes[a].Values = append(out.Attributes[a].Values, c.Attribute(out.Attributes[a].Name, i))
-			}
-			if n++; n == size {
-				if err := flush(); err != nil {
-					return err
-				}
-			}
+	for i, position := range at {
+		if position < 0 || s.g.blocks[s.g.blockAt(position)].keyed {
+			rows[which[i]] = -1
 		}
 	}
-	return flush()
+	return nil
 }

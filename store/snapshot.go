@@ -62,10 +62,12 @@ func (s *Snapshot) Info() Info { return s.g.info() }
 // Bank is the bank's name.
 func (s *Snapshot) Bank() string { return s.g.bank }
 
-// Blocks is the number of blocks, numbered from 0 in row order.
+// Blocks is the number of blocks, numbered from 0: in row order in a bank whose
+// rows were only ever appended, by list in a grouped one, with what was written
+// since at the end.
 func (s *Snapshot) Blocks() int { return len(s.g.blocks) }
 
-// BlockRows is the number of rows in a block, deleted ones included.
+// BlockRows is the number of rows in a block, dead ones included.
 func (s *Snapshot) BlockRows(block int) int { return s.g.blocks[block].rows }
 
 // Dim is the dimension of the vectors.
@@ -93,6 +95,9 @@ func (s *Snapshot) check(block int) error {
 // or are deleted: 8·Next bytes.
 func (s *Snapshot) Labels(ctx context.Context) ([]int64, error) {
 	labels := make([]int64, s.g.next)
+	for i := range labels {
+		labels[i] = NoLabel
+	}
 	r := s.NewReader()
 	for block := range s.g.blocks {
 		if err := ctx.Err(); err != nil {
@@ -103,9 +108,8 @@ func (s *Snapshot) Labels(ctx context.Context) ([]int64, error) {
 				if row < 0 || row >= s.g.next {
 					return place{s.g.bank, block}.damaged("columns", fmt.Sprintf("row %d of %d", row, s.g.next))
 				}
-				labels[row] = c.Label[i]
-				if c.Dead[i] {
-					labels[row] = NoLabel
+				if !c.Dead[i] {
+					labels[row] = c.Label[i]
 				}
 			}
 			return nil

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"time"
 
 	"membank/simd"
@@ -29,6 +28,9 @@ type WriterOptions struct {
 	// ClassNames, if set, are the names of labels 0, 1, … of the stream. A bank
 	// has one list of names: an appended stream's labels are renumbered to it.
 	ClassNames []string
+	// Assign says which lists rows belong to that are appended to a grouped bank;
+	// other banks have no use for it.
+	Assign Assigner
 }
 
 // Rows is a piece of a stream: element i of each slice belongs to row i. Append
@@ -65,7 +67,8 @@ type Writer struct {
 	pipeline *pipeline
 	half     []uint16 // scratch of one row
 
-	carried  int64   // rows of the bank's last block that are written again
+	carried  carried // the bank's last block, if it is written again
+	begins   int64   // position of the block that is being filled or comes next
 	stream   int64   // rows seen
 	rows     int64   // rows kept
 	skipped  []int64 // stream positions of rows left out, ascending
@@ -161,7 +164,15 @@ func (w *Writer) start(ctx context.Context, g *generation) error {
 	if err := w.mergeClasses(); err != nil {
 		return err
 	}
+	if w.draft.listCount() > 0 && w.options.Assign == nil {
+		return fmt.Errorf("bank %q: %w: rows cannot be appended without its lists (drop its index, or append by way of it)", w.bank, ErrGrouped)
+	}
 	w.pipeline = newPipeline(w.db, w.draft)
+	if w.draft.layout != nil {
+		if err := w.pipeline.relocate(w.draft, w.base, w.options.Assign); err != nil {
+			return err
+		}
+	}
 	if w.options.Mode == Append {
 		return w.carry(ctx)
 	}
@@ -183,40 +194,9 @@ func (w *Writer) mergeClasses() error {
 
 // carry takes the bank's last block back into the filling when it is not full, so
 // that many small appends do not make many small blocks.
-func (w *Writer) carry(ctx context.Context) error {
-	g := w.base.g
-	last := len(g.blocks) - 1
-	if last < 0 || g.blocks[last].rows >= blockRows(w.dim, g.dtype) {
-		w.pipeline.keep(g.manifest, len(g.blocks))
-		return nil
-	}
-	w.pipeline.keep(g.manifest, last)
-	ref := g.blocks[last]
-	f, err := w.pipeline.empty(ctx)
-	if err != nil {
-		return err
-	}
-	f.first, f.keyed, f.rows, f.maxNorm = ref.first, ref.keyed, ref.rows, ref.maxNorm
-	r := w.base.NewReader()
-	err = r.View(last, func(b *Block) error {
-		simd.Unpack(f.vectors.Slice(0, ref.rows), b.Panels)
-		f.scale = append(f.scale, b.Scale[:ref.rows]...)
-		f.bias = append(f.bias, b.Bias[:ref.rows]...)
-		return nil
-	})
-	if err == nil {
-		err = r.Columns(last, func(c *Columns) error {
-			f.labels = append(f.labels, c.Label...)
-			if ref.keyed {
-				f.keys = c.Keys(f.keys)
-			}
-			for name, values := range c.values {
-				f.attributes[name] = slices.Clone(values)
-			}
-			return nil
-		}, g.attributes...)
-	}
-	w.filling, w.carried = f, int64(ref.rows)
+func (w *Writer) carry(ctx context.Context) (err error) {
+	w.filling, w.carried, err = w.pipeline.reopen(ctx, w.base, nil)
+	w.begins = w.carried.first
 	return err
 }
 
@@ -262,6 +242,9 @@ func (w *Writer) append(ctx context.Context, r Rows) error {
 		}
 		if zero {
 			w.zeros++
+		}
+		if w.draft.layout != nil {
+			w.filling.numbers = append(w.filling.numbers, w.firstNew()+w.rows)
 		}
 		w.filling.addColumns(r, i, label)
 		if label != NoLabel {
@@ -313,7 +296,7 @@ func (w *Writer) makeRoom(ctx context.Context, keyed bool) error {
 		if err != nil {
 			return err
 		}
-		f.first = w.firstNew() + w.rows
+		f.first = w.begins
 		w.filling = f
 	}
 	w.filling.keyed = keyed
@@ -331,6 +314,7 @@ func (w *Writer) firstNew() int64 {
 func (w *Writer) seal(ctx context.Context) error {
 	f := w.filling
 	w.filling = nil
+	w.begins += int64(f.rows)
 	return w.pipeline.send(ctx, f)
 }
 
