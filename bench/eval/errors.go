@@ -18,6 +18,10 @@ var (
 	// ErrNoLabels: no row of the gallery, or none of the query set, has a label.
 	ErrNoLabels = errors.New("no labelled rows")
 
+	// ErrGroundTruth: a file of what queries should find that cannot be read, or
+	// names rows that the banks lack.
+	ErrGroundTruth = errors.New("unusable ground truth")
+
 	// ErrAgreement: two labelings that cannot be compared: of different lengths,
 	// or with fewer than two rows that both label.
 	ErrAgreement = errors.New("labelings cannot be compared")
