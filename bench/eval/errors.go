@@ -22,6 +22,9 @@ var (
 	// names rows that the banks lack.
 	ErrGroundTruth = errors.New("unusable ground truth")
 
+	// ErrGroup: rows that should make up one image and do not.
+	ErrGroup = errors.New("rows that cannot be pooled")
+
 	// ErrAgreement: two labelings that cannot be compared: of different lengths,
 	// or with fewer than two rows that both label.
 	ErrAgreement = errors.New("labelings cannot be compared")

@@ -6,64 +6,84 @@ import (
 	"math"
 )
 
-// Figure is a named value: a string, an int, an int64, a float64, or nil where there
-// is none.
+// Figure is one named number of a diagnosis or comparison.
 type Figure struct {
 	Name  string
-	Value any
+	Value any // float64, int64, string, bool or []float64; nil: see Missing
+	// Missing says why there is no value: the rows do not suffice, or it is
+	// undefined for them. A figure is never NaN or infinite.
+	Missing string
+	// Reading tells a person what the number means and where healthy ones lie.
+	Reading string
 }
 
-// Figures are named values in the order a reader meets them. In JSON they are one
-// flat object in that order; NaN and Inf, which JSON lacks, are null.
+// Figures are named numbers in the order in which they are printed. As JSON they
+// are one flat object; a missing one is null, and its name with "_missing" behind it
+// says why.
 type Figures []Figure
 
-// Get returns a value by its name, nil if there is none.
-func (f Figures) Get(name string) any {
-	for _, one := range f {
-		if one.Name == name {
-			return one.Value
+// number adds a figure; one that is no number is missing.
+func (f *Figures) number(name string, v float64, reading string) {
+	if math.IsNaN(v) || math.IsInf(v, 0) {
+		f.missing(name, "undefined for these rows", reading)
+		return
+	}
+	*f = append(*f, Figure{Name: name, Value: v, Reading: reading})
+}
+
+// add adds a count, a text, a list or a truth.
+func (f *Figures) add(name string, v any, reading string) {
+	*f = append(*f, Figure{Name: name, Value: v, Reading: reading})
+}
+
+func (f *Figures) missing(name, why, reading string) {
+	*f = append(*f, Figure{Name: name, Missing: why, Reading: reading})
+}
+
+// Lookup finds a number by its name; counts are numbers, too.
+func (f Figures) Lookup(name string) (float64, bool) {
+	for _, g := range f {
+		if g.Name == name {
+			switch v := g.Value.(type) {
+			case float64:
+				return v, true
+			case int64:
+				return float64(v), true
+			}
 		}
 	}
-	return nil
+	return 0, false
 }
-
-// Float returns a number by its name, NaN if there is none.
-func (f Figures) Float(name string) float64 {
-	switch v := f.Get(name).(type) {
-	case float64:
-		return v
-	case int64:
-		return float64(v)
-	case int:
-		return float64(v)
-	}
-	return math.NaN()
-}
-
-func (f *Figures) add(name string, value any) { *f = append(*f, Figure{name, value}) }
 
 // MarshalJSON writes one flat object.
 func (f Figures) MarshalJSON() ([]byte, error) {
 	var b bytes.Buffer
 	b.WriteByte('{')
-	for i, one := range f {
-		if i > 0 {
+	field := func(name string, v any) error {
+		if b.Len() > 1 {
 			b.WriteByte(',')
 		}
-		if v, is := one.Value.(float64); is && (math.IsNaN(v) || math.IsInf(v, 0)) {
-			one.Value = nil
+		for i, part := range []any{name, v} {
+			text, err := json.Marshal(part)
+			if err != nil {
+				return err
+			}
+			if i == 1 {
+				b.WriteByte(':')
+			}
+			b.Write(text)
 		}
-		name, err := json.Marshal(one.Name)
-		if err != nil {
+		return nil
+	}
+	for _, g := range f {
+		if err := field(g.Name, g.Value); err != nil {
 			return nil, err
 		}
-		value, err := json.Marshal(one.Value)
-		if err != nil {
-			return nil, err
+		if g.Missing != "" {
+			if err := field(g.Name+"_missing", g.Missing); err != nil {
+				return nil, err
+			}
 		}
-		b.Write(name)
-		b.WriteByte(':')
-		b.Write(value)
 	}
 	b.WriteByte('}')
 	return b.Bytes(), nil

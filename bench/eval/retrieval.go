@@ -231,8 +231,11 @@ func (e *Retrieval) byLabels(ctx context.Context, a *asking, r *RetrievalResult)
 	if skipped > 0 {
 		r.note("%d queries have no row of their class to find, and are left out of every mean", skipped)
 	}
-	figures := Figures{{"queries", asked}, {"skipped", skipped}, {"gallery", labelled}}
-	r.Results = []Figures{append(figures, sum.figures()...)}
+	var f Figures
+	f.add("queries", asked, "rows with something to find")
+	f.add("skipped", skipped, "with a label that no other row has")
+	f.add("gallery", labelled, "rows with a label")
+	r.Results = []Figures{append(f, sum.figures()...)}
 	return nil
 }
 
@@ -330,17 +333,17 @@ func (s *rankSums) add(q *rankScore) {
 
 func (s *rankSums) figures() (f Figures) {
 	n := float64(s.queries)
-	f.add("map_full", s.ir/n)
-	f.add("map_trapezoid", s.area/n)
+	f.number("map_full", s.ir/n, "mean AP of the full ranking, as information retrieval has it")
+	f.number("map_trapezoid", s.area/n, "the same, as retrieval benchmarks have it")
 	for i, k := range s.k {
-		f.add("R@"+strconv.Itoa(k), s.recall[i]/n)
+		f.number("R@"+strconv.Itoa(k), s.recall[i]/n, fmt.Sprintf("queries with a hit in the first %d", k))
 	}
 	for i, k := range s.k {
-		f.add("P@"+strconv.Itoa(k), s.precision[i]/n)
+		f.number("P@"+strconv.Itoa(k), s.precision[i]/n, fmt.Sprintf("hits in the first %d", k))
 	}
-	f.add("R_precision", s.r/n)
-	f.add("MAP@R", s.mapR/n)
-	f.add("MRR", s.mrr/n)
-	f.add("NDCG@10_binary", s.ndcg/n)
+	f.number("R_precision", s.r/n, "hits in the first R, of R rows to find")
+	f.number("MAP@R", s.mapR/n, "AP cut at R")
+	f.number("MRR", s.mrr/n, "mean of 1/rank of the first hit")
+	f.number("NDCG@10_binary", s.ndcg/n, "discounted hits in the first 10")
 	return f
 }

@@ -27,6 +27,15 @@ func set(t testing.TB, s *store.Snapshot) *Set {
 	return r
 }
 
+func number(t testing.TB, f Figures, name string) float64 {
+	t.Helper()
+	v, ok := f.Lookup(name)
+	if !ok {
+		t.Errorf("no figure %q in %v", name, f)
+	}
+	return v
+}
+
 func retrieve(t testing.TB, e Retrieval, queries, gallery *Set, o RunOptions) *RetrievalResult {
 	t.Helper()
 	r, err := e.Evaluate(t.Context(), queries, gallery, o)
@@ -59,9 +68,9 @@ func TestReferenceRetrieval(t *testing.T) {
 				}
 				within(t, name, sum/300, value.(float64), 1e-5)
 			case "R_precision", "MAP@R":
-				within(t, name, r.Results[0].Float(name), value.(float64), 1e-4)
+				within(t, name, number(t, r.Results[0], name), value.(float64), 1e-4)
 			default:
-				within(t, name, r.Results[0].Float(name), value.(float64), 1e-5)
+				within(t, name, number(t, r.Results[0], name), value.(float64), 1e-5)
 			}
 			checked++
 		}
@@ -146,8 +155,8 @@ func TestRevisitedVector(t *testing.T) {
 	// Three to find at ranks 1, 2, 3 have mP@5 = 1, not 0.6.
 	sums := &truthSums{k: []int{1, 5}, precision: make([]float64, 2)}
 	sums.add(scoreTruth([]int{1, 5}, plainDifficulties[0], judged{ok: []int64{10, 11, 12}}, -1, hits))
-	if f := sums.figures(""); f.Float("mP@5") != 1 || f.Float("mP@1") != 1 {
-		t.Errorf("mP@1 and mP@5 are %v and %v, want 1", f.Float("mP@1"), f.Float("mP@5"))
+	if f := sums.figures(""); number(t, f, "mP@5") != 1 || number(t, f, "mP@1") != 1 {
+		t.Errorf("mP@1 and mP@5 are %v and %v, want 1", number(t, f, "mP@1"), number(t, f, "mP@5"))
 	}
 	if s := scoreTruth([]int{1}, revisitedDifficulties[2], judged{easy: []int64{10}}, -1, hits); s != nil {
 		t.Error("a query without hard rows is scored at hard")
@@ -282,7 +291,7 @@ func TestRetrievalAgainstDefinitions(t *testing.T) {
 						default:
 							value /= want["queries"]
 						}
-						if g := got.Results[0].Float(f.Name); math.Abs(g-value) > 1e-12 {
+						if g := number(t, got.Results[0], f.Name); math.Abs(g-value) > 1e-12 {
 							t.Errorf("%s is %v, want %v", f.Name, g, value)
 						}
 					}
@@ -350,8 +359,8 @@ func TestGroundTruth(t *testing.T) {
 			0.5*(0.5)/2 + 0.5*(7.0/6)/2, // medium: c and e at ranks 1, 2
 			0.25,                        // hard: e after b; a, c and d are junk
 		} {
-			within(t, text+" "+r.Results[i].Get("difficulty").(string), r.Results[i].Float("map_trapezoid"), want, 1e-12)
-			if r.Results[i].Float("skipped") != 1 || r.Results[i].Float("queries") != 1 {
+			within(t, text+" "+fmt.Sprint(i), number(t, r.Results[i], "map_trapezoid"), want, 1e-12)
+			if number(t, r.Results[i], "skipped") != 1 || number(t, r.Results[i], "queries") != 1 {
 				t.Errorf("%v", r.Results[i])
 			}
 		}
@@ -360,7 +369,7 @@ func TestGroundTruth(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r := retrieve(t, Retrieval{Truth: g}, queries, gallery, RunOptions{}); r.Protocol != "ground truth" || len(r.Results) != 1 || r.Results[0].Float("map_full") != 1 {
+	if r := retrieve(t, Retrieval{Truth: g}, queries, gallery, RunOptions{}); r.Protocol != "ground truth" || len(r.Results) != 1 || number(t, r.Results[0], "map_full") != 1 {
 		t.Errorf("%+v", r)
 	}
 	for _, text := range []string{

@@ -98,9 +98,10 @@ type asking struct {
 	queries, gallery *Set
 	k                int64 // beyond the gallery's rows: a full ranking
 	metric           index.Metric
-	leave            bool                 // a query does not get its own row number
-	wanted           func(row int64) bool // which queries are asked; nil: all
-	allow            func(row int64) bool // which rows are ranked; nil: all
+	leave            bool                                         // a query does not get its own row number
+	wanted           func(row int64) bool                         // which queries are asked; nil: all
+	allow            func(row int64) bool                         // which rows are ranked; nil: all
+	least            func(rows []int64) (score float32, has bool) // what hits must reach, as printed; nil: nothing
 	run              RunOptions
 }
 
@@ -161,6 +162,9 @@ func (a *asking) search(ctx context.Context, rows []int64, vectors simd.Matrix, 
 	}
 	if a.leave {
 		o.ExcludeRow = rows
+	}
+	if a.least != nil {
+		o.MinScore, o.HasMinScore = a.least(rows)
 	}
 	if a.run.Progress != nil {
 		o.Progress = func(part, total int64) {

@@ -337,11 +337,15 @@ func (s *truthSums) add(q *truthScore) bool {
 	return true
 }
 
-func (s *truthSums) figures(difficulty string) Figures {
+func (s *truthSums) figures(difficulty string) (f Figures) {
 	n := float64(s.queries)
-	f := Figures{{"difficulty", difficulty}, {"queries", s.queries}, {"skipped", s.skipped}, {"map_trapezoid", s.area / n}, {"map_full", s.ir / n}}
+	f.add("difficulty", difficulty, "")
+	f.add("queries", s.queries, "with something to find")
+	f.add("skipped", s.skipped, "with nothing to find")
+	f.number("map_trapezoid", s.area/n, "the benchmarks' mAP")
+	f.number("map_full", s.ir/n, "mAP as information retrieval has it")
 	for i, k := range s.k {
-		f.add("mP@"+strconv.Itoa(k), s.precision[i]/n)
+		f.number("mP@"+strconv.Itoa(k), s.precision[i]/n, fmt.Sprintf("hits in the first %d, or as far as the last row to find", k))
 	}
 	return f
 }
