@@ -25,6 +25,9 @@ var (
 	// ErrGroup: rows that should make up one image and do not.
 	ErrGroup = errors.New("rows that cannot be pooled")
 
+	// ErrWhitening: a whitening that cannot be learnt or applied.
+	ErrWhitening = errors.New("unusable whitening")
+
 	// ErrAgreement: two labelings that cannot be compared: of different lengths,
 	// or with fewer than two rows that both label.
 	ErrAgreement = errors.New("labelings cannot be compared")
