@@ -17,30 +17,37 @@ import (
 func evalCommand() *ucli.Command {
 	return &ucli.Command{
 		Name: "eval", Usage: "score a bank",
-		Subcommands: []*ucli.Command{{
-			Name: "knn", Usage: "kNN accuracy under the protocol of a paper", ArgsUsage: "",
-			Description: "Every labelled row of --test is classified by its nearest rows of --train. One\n" +
-				"search serves all k. What the protocol fixes is printed under the table and\n" +
-				"recorded in the JSON; what departs from it is part of its name.\n\n" +
-				"  membank eval knn --train train --test test\n" +
-				"  membank eval knn --train train --test test --protocol lightly -k 20,200\n" +
-				"  membank eval knn --train train --leave-one-out --per-class\n" +
-				"  membank eval knn --protocol help",
-			Flags: []ucli.Flag{
-				&ucli.StringFlag{Name: "train", Usage: "the `BANK` whose rows vote"},
-				&ucli.StringFlag{Name: "test", Usage: "the `BANK` whose rows are classified"},
-				&ucli.StringFlag{Name: "protocol", Usage: "a preset's `NAME`; help lists them", Value: "dino", DefaultText: "dino"},
-				&ucli.StringFlag{Name: "k", Usage: "numbers of neighbours, `K,K,…`, or all", DefaultText: "the preset's"},
-				&ucli.StringFlag{Name: "T", Usage: "temperature `T` of the votes", DefaultText: "the preset's"},
-				&ucli.StringFlag{Name: "metric", Usage: "`METRIC`: cosine, dot or l2", DefaultText: "the preset's"},
-				&ucli.BoolFlag{Name: "leave-one-out", Usage: "classify the rows of --train by the others"},
-				&ucli.BoolFlag{Name: "per-class", Usage: "the accuracy of each class, too"},
-				&ucli.BoolFlag{Name: "exact", Usage: "compare every row (so it is without this flag, too)"},
-				&ucli.StringFlag{Name: "nprobe", Usage: "read `N` lists of an IVF index"},
-				noCodesFlag(),
-			},
-			Action: action(nil, runEvalKNN),
-		}},
+		Subcommands: []*ucli.Command{
+			evalKNNCommand(),
+			evalRetrievalCommand(),
+		},
+	}
+}
+
+func evalKNNCommand() *ucli.Command {
+	return &ucli.Command{
+		Name: "knn", Usage: "kNN accuracy under the protocol of a paper", ArgsUsage: "",
+		Description: "Every labelled row of --test is classified by its nearest rows of --train. One\n" +
+			"search serves all k. What the protocol fixes is printed under the table and\n" +
+			"recorded in the JSON; what departs from it is part of its name.\n\n" +
+			"  membank eval knn --train train --test test\n" +
+			"  membank eval knn --train train --test test --protocol lightly -k 20,200\n" +
+			"  membank eval knn --train train --leave-one-out --per-class\n" +
+			"  membank eval knn --protocol help",
+		Flags: []ucli.Flag{
+			&ucli.StringFlag{Name: "train", Usage: "the `BANK` whose rows vote"},
+			&ucli.StringFlag{Name: "test", Usage: "the `BANK` whose rows are classified"},
+			&ucli.StringFlag{Name: "protocol", Usage: "a preset's `NAME`; help lists them", Value: "dino", DefaultText: "dino"},
+			&ucli.StringFlag{Name: "k", Usage: "numbers of neighbours, `K,K,…`, or all", DefaultText: "the preset's"},
+			&ucli.StringFlag{Name: "T", Usage: "temperature `T` of the votes", DefaultText: "the preset's"},
+			&ucli.StringFlag{Name: "metric", Usage: "`METRIC`: cosine, dot or l2", DefaultText: "the preset's"},
+			&ucli.BoolFlag{Name: "leave-one-out", Usage: "classify the rows of --train by the others"},
+			&ucli.BoolFlag{Name: "per-class", Usage: "the accuracy of each class, too"},
+			&ucli.BoolFlag{Name: "exact", Usage: "compare every row (so it is without this flag, too)"},
+			&ucli.StringFlag{Name: "nprobe", Usage: "read `N` lists of an IVF index"},
+			noCodesFlag(),
+		},
+		Action: action(nil, runEvalKNN),
 	}
 }
 
