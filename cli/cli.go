@@ -142,6 +142,7 @@ func commands() []*ucli.Command {
 		getCommand(),
 		queryCommand(),
 		evalCommand(),
+		diagnoseCommand(),
 		graphCommand(),
 		exportCommand(),
 		rmCommand(),

@@ -2,6 +2,7 @@ package eval
 
 import (
 	"context"
+	"math/rand/v2"
 	"testing"
 
 	"membank/simd"
@@ -73,4 +74,14 @@ func evaluate(t testing.TB, e KNN, train, test *store.Snapshot, o RunOptions) (*
 
 func matrix(dim int, values ...float32) simd.Matrix {
 	return simd.Matrix{Data: values, Rows: len(values) / dim, Dim: dim}
+}
+
+// dense is rows of numbers that look like noise and are the same everywhere.
+func dense(rows, dim int, seed uint64) simd.Matrix {
+	rng := rand.New(rand.NewPCG(seed, 9))
+	m := simd.NewMatrix(rows, dim)
+	for i := range m.Data {
+		m.Data[i] = float32(rng.NormFloat64())
+	}
+	return m
 }
