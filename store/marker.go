@@ -87,7 +87,7 @@ func examine(dir string) error {
 		switch {
 		case name == "MANIFEST" || name == "KEYREGISTRY" || strings.HasSuffix(name, ".vlog") || strings.HasSuffix(name, ".sst"):
 			badgers++
-		case name == blocksName, name == lostName, name == ballastName, strings.HasPrefix(name, closingName),
+		case name == blocksName, name == lostName, name == ballastName, name == memoryName, strings.HasPrefix(name, closingName),
 			strings.HasPrefix(name, outsideNameA), strings.HasPrefix(name, outsideNameB),
 			strings.HasPrefix(name, markerName):
 			continue
