@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"runtime"
 	"time"
 
 	"membank/index"
@@ -25,6 +24,10 @@ type Options struct {
 	// memory. 0 means 16 a cluster, at least 65,536 but no more than 256 MiB hold,
 	// and never fewer than clusters.
 	SeedRows int
+	// Trials is how many rows k-means++ tries for each centroid, of which the one that
+	// lowers the objective most is taken; 0 means 2+ln(Clusters), 1 is k-means++ as
+	// it was first described.
+	Trials int
 	// Centroids, if it has rows, is where the first restart begins, instead of
 	// Seeding: [Clusters][dim].
 	Centroids simd.Matrix
@@ -159,7 +162,7 @@ func (o *Options) check(s Source) error {
 		return fmt.Errorf("%w: %d clusters", ErrOptions, o.Clusters)
 	case o.Clusters > math.MaxInt32:
 		return fmt.Errorf("%w: %d clusters, more than a label can name", ErrOptions, o.Clusters)
-	case o.Iterations < 0 || o.Restarts < 0 || o.MaxPerCluster < 0 || o.Batch < 0 || o.SeedRows < 0:
+	case o.Iterations < 0 || o.Restarts < 0 || o.MaxPerCluster < 0 || o.Batch < 0 || o.SeedRows < 0 || o.Trials < 0:
 		return fmt.Errorf("%w: a negative number", ErrOptions)
 	case !(o.Tolerance >= 0 && o.Tolerance < 1):
 		return fmt.Errorf("%w: tolerance %v, from 0 to 1 makes sense", ErrOptions, o.Tolerance)
@@ -176,13 +179,14 @@ func (o *Options) check(s Source) error {
 		o.Iterations = 25
 	}
 	o.Restarts = max(o.Restarts, 1)
-	if o.Threads <= 0 {
-		o.Threads = runtime.GOMAXPROCS(0)
-	}
+	o.Threads = threadsOr(o.Threads)
 	if o.SeedRows == 0 {
 		o.SeedRows = min(max(1<<16, 16*o.Clusters), 256<<20/(4*s.Dim()))
 	}
 	o.SeedRows = max(o.SeedRows, o.Clusters)
+	if o.Trials == 0 {
+		o.Trials = 2 + int(math.Log(float64(o.Clusters)))
+	}
 	o.Batch = min(o.Batch, s.Rows())
 	return nil
 }

@@ -65,67 +65,161 @@ func (r *run) gather(ctx context.Context, rows []int) (simd.Matrix, error) {
 	return m, err
 }
 
-// A round has so many proposals at most: each is compared with all that the round
-// has accepted, one by one.
-const mostProposals = 1024
+// A round accepts so many centroids at most, so that proposals are seldom stale.
+const mostAccepted = 1024
 
-// plusPlus draws centroids from rows, exactly as k-means++ does, in rounds of
-// rejection sampling. Let D(x) be the distance of x from its nearest centroid at
-// the start of a round. Proposals come from D², and one that meanwhile, because of
-// others of the round, is only D' away is accepted with probability D'²/D²: so those
-// accepted have the distribution D'². A round of many proposals is one search for all
-// rows, with the distances so far as floors, where k-means++ proper takes as many
-// passes over the rows as there are centroids.
+// plusPlus draws centroids from rows as greedy k-means++ does: some rows are drawn
+// in proportion to D², their squared distance from the nearest centroid, and the one
+// that lowers Σ D² most becomes the next centroid.
+//
+// That takes as many passes over the rows as there are centroids; here a round takes
+// one for many. Its proposals are drawn from the D² that it begins with. One search
+// finds the rows that are nearer to a proposal than to the centroids so far, which
+// is all that is needed to know what it would gain then and after others have been
+// accepted. A proposal whose own distance has fallen meanwhile from D² to D'² is
+// rejected with probability 1 − D'²/D², so that those left have the distribution D'².
+// The result has the distribution of k-means++ proper but for one thing: a group
+// may have lost some of its proposals.
 func (r *run) plusPlus(ctx context.Context, rows simd.Matrix, rng *rand.Rand) (simd.Matrix, error) {
+	p := &plusPlus{run: r, rows: rows, near: make([]float32, rows.Rows), sums: make([]float64, rows.Rows)}
 	centroids := simd.NewMatrix(r.o.Clusters, rows.Dim)
-	first := rng.IntN(rows.Rows)
-	copy(centroids.Row(0), rows.Row(first))
-	count := 1
-	taken := map[int]bool{first: true}
-	scores := make([]float32, rows.Rows) // of each row with its nearest centroid
-	for i := range scores {
-		scores[i] = float32(math.NaN())
+	taken := map[int]bool{}
+	accept := func(proposal int) {
+		copy(centroids.Row(len(taken)), rows.Row(p.proposals[proposal]))
+		taken[p.proposals[proposal]] = true
+		for _, h := range p.gained[proposal] {
+			if p.nearer(h.score, p.near[h.row]) {
+				p.near[h.row] = h.score
+			}
+		}
 	}
-	sums := make([]float64, rows.Rows) // of D², up to each row
-	for known := 0; count < centroids.Rows; {
-		if err := r.nearer(ctx, rows, centroids.Slice(known, count), scores); err != nil {
-			return centroids, err
-		}
-		known = count
+	for i := range p.near {
+		p.near[i] = float32(math.NaN())
+	}
+	p.proposals = []int{rng.IntN(rows.Rows)}
+	if err := p.compare(ctx); err != nil {
+		return centroids, err
+	}
+	accept(0)
+	for len(taken) < centroids.Rows {
 		total := 0.0
-		for i, s := range scores {
+		for i, s := range p.near {
 			total += r.squared(s)
-			sums[i] = total
+			p.sums[i] = total
 		}
-		if total == 0 { // every row is a centroid
-			for _, i := range spare(rng, rows.Rows, taken, centroids.Rows-count) {
-				copy(centroids.Row(count), rows.Row(i))
-				count++
+		if total == 0 { // every row is where a centroid is
+			for _, i := range spare(rng, rows.Rows, taken, centroids.Rows-len(taken)) {
+				copy(centroids.Row(len(taken)), rows.Row(i))
+				taken[i] = true
 			}
 			return centroids, nil
 		}
-		for range max(1, min(known/2, centroids.Rows-count, mostProposals)) {
-			at := sort.Search(rows.Rows-1, sumAbove(sums, rng.Float64()*total))
-			was := r.squared(scores[at])
-			is := was
-			for c := known; c < count && is > 0; c++ {
-				is = min(is, r.apart(rows.Row(at), centroids.Row(c)))
+		groups := max(1, min(len(taken)/2, centroids.Rows-len(taken), mostAccepted))
+		p.proposals = p.proposals[:0]
+		for range groups * r.o.Trials {
+			x := rng.Float64() * total
+			p.proposals = append(p.proposals, sort.Search(rows.Rows-1, func(i int) bool { return p.sums[i] > x }))
+		}
+		if err := p.compare(ctx); err != nil {
+			return centroids, err
+		}
+		was := make([]float64, len(p.proposals))
+		for i, row := range p.proposals {
+			was[i] = r.squared(p.near[row])
+		}
+		for first := 0; first < len(p.proposals); first += r.o.Trials {
+			best, most := -1, 0.0
+			for i := first; i < first+r.o.Trials; i++ {
+				if rng.Float64()*was[i] >= r.squared(p.near[p.proposals[i]]) {
+					continue
+				}
+				if gain := p.gain(i); best < 0 || gain > most {
+					best, most = i, gain
+				}
 			}
-			if rng.Float64()*was < is {
-				copy(centroids.Row(count), rows.Row(at))
-				taken[at] = true
-				count++
+			if best >= 0 {
+				accept(best)
 			}
 		}
-		r.tell(Progress{Stage: "seeding", Done: int64(count), Total: int64(centroids.Rows)})
+		r.tell(Progress{Stage: "seeding", Done: int64(len(taken)), Total: int64(centroids.Rows)})
 	}
 	return centroids, nil
 }
 
-// sumAbove says which of the running sums exceed x; a row that adds nothing to them
-// is never the first that does.
-func sumAbove(sums []float64, x float64) func(i int) bool {
-	return func(i int) bool { return sums[i] > x }
+// plusPlus is the state of k-means++.
+type plusPlus struct {
+	*run
+	rows      simd.Matrix
+	near      []float32 // score of each row with its nearest centroid; NaN before the first
+	sums      []float64 // of D², up to each row
+	proposals []int     // rows
+	gained    [][]gained
+}
+
+// gained is a row that a proposal is nearer to than the centroids before it.
+type gained struct {
+	row   int32
+	score float32
+}
+
+// compare finds what each proposal would gain.
+func (p *plusPlus) compare(ctx context.Context) error {
+	proposed := simd.NewMatrix(len(p.proposals), p.rows.Dim)
+	for i, row := range p.proposals {
+		copy(proposed.Row(i), p.rows.Row(row))
+	}
+	ix, err := index.FromMatrix(proposed, index.MatrixOptions{Basis: p.basis, NoCodes: p.basis == nil || proposed.Rows*proposed.Dim < codesFrom, Threads: p.o.Threads})
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrRow, err)
+	}
+	every := index.Options{HasMinScore: true, MinScore: -math.MaxFloat32, Metric: p.metric, Threads: 1}
+	if p.metric == index.L2 {
+		every.MinScore = math.MaxFloat32
+	}
+	parts := (p.rows.Rows + p.part - 1) / p.part
+	found := make([][][]index.Hit, parts)
+	err = parallel(ctx, p.o.Threads, parts, func(ctx context.Context, i int) error {
+		from, to := i*p.part, min((i+1)*p.part, p.rows.Rows)
+		o := every
+		o.Floors = p.near[from:to]
+		r, err := ix.Search(ctx, p.rows.Slice(from, to), o)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrRow, err)
+		}
+		found[i] = r.Hits
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	p.gained = make([][]gained, len(p.proposals))
+	for i, part := range found {
+		for j, hits := range part {
+			row := int32(i*p.part + j)
+			for _, h := range hits {
+				p.gained[h.Row] = append(p.gained[h.Row], gained{row, h.Score})
+			}
+		}
+	}
+	return nil
+}
+
+// gain is by how much a proposal would lower Σ D² now.
+func (p *plusPlus) gain(proposal int) (sum float64) {
+	for _, h := range p.gained[proposal] {
+		if d := p.squared(p.near[h.row]) - p.squared(h.score); d > 0 {
+			sum += d
+		}
+	}
+	return sum
+}
+
+// nearer says whether a score is better than another, or than none.
+func (r *run) nearer(a, b float32) bool {
+	if r.o.Spherical {
+		return !(a <= b)
+	}
+	return !(a >= b)
 }
 
 // squared is the squared distance that a score stands for.
@@ -134,37 +228,6 @@ func (r *run) squared(score float32) float64 {
 		return max(0, 2-2*float64(score))
 	}
 	return float64(score)
-}
-
-// apart is the squared distance of two rows.
-func (r *run) apart(a, b []float32) float64 {
-	if r.o.Spherical {
-		return r.squared(simd.Dot(a, b))
-	}
-	return float64(simd.SquaredDistance(a, b))
-}
-
-// nearer replaces the scores of rows that are nearer to one of some more centroids
-// than to those before.
-func (r *run) nearer(ctx context.Context, rows, centroids simd.Matrix, scores []float32) error {
-	ix, err := index.FromMatrix(centroids, index.MatrixOptions{NoCodes: true, Threads: r.o.Threads})
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrRow, err)
-	}
-	return parallel(ctx, r.o.Threads, (rows.Rows+r.part-1)/r.part, func(ctx context.Context, i int) error {
-		from, to := i*r.part, min((i+1)*r.part, rows.Rows)
-		part := scores[from:to]
-		found, err := ix.Search(ctx, rows.Slice(from, to), index.Options{K: 1, Metric: r.metric, Floors: part, Threads: 1})
-		if err != nil {
-			return fmt.Errorf("%w: %w", ErrRow, err)
-		}
-		for j, hits := range found.Hits {
-			if len(hits) > 0 {
-				part[j] = hits[0].Score
-			}
-		}
-		return nil
-	})
 }
 
 // spare returns n rows that are not taken.
