@@ -40,10 +40,8 @@ func (w *Writer) finish(ctx context.Context) (Info, error) {
 	if w.failed != nil {
 		return Info{}, w.failed
 	}
-	if w.filling != nil && w.filling.rows > 0 {
-		if err := w.seal(ctx); err != nil {
-			return Info{}, err
-		}
+	if err := w.seal(ctx); err != nil {
+		return Info{}, err
 	}
 	if err := w.pipeline.wait(); err != nil {
 		return Info{}, err

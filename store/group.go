@@ -306,10 +306,10 @@ func (w *rewrite) draft() *manifest {
 
 // write gathers all rows in their new order and sends them off in blocks.
 func (w *rewrite) write(ctx context.Context, gather *gatherer, window *window, keyed bool) error {
-	g, p := w.s.g, w.pipeline
+	g := w.s.g
 	live := g.next - g.dead
-	var f *filling
 	var half []uint16
+	d := feed{pipeline: w.pipeline}
 	list := 0
 	for from := int64(0); from < live; from = window.to {
 		n, err := gather.fill(ctx, window, from, live)
@@ -321,18 +321,10 @@ func (w *rewrite) write(ctx context.Context, gather *gatherer, window *window, k
 		}
 		rows := Rows{Keys: window.keys, Attributes: window.attributes}
 		for i := range int(n) {
-			if f != nil && f.rows == f.vectors.Rows {
-				if err := p.send(ctx, f); err != nil {
-					return err
-				}
-				f = nil
+			if err := d.makeRoom(ctx, keyed); err != nil {
+				return err
 			}
-			if f == nil {
-				if f, err = p.empty(ctx); err != nil {
-					return err
-				}
-				f.first, f.keyed = from+int64(i), keyed
-			}
+			f := d.filling
 			if _, err := f.addVector(window.vectors.Row(i), g.dtype, &half); err != nil {
 				return place{g.bank, -1}.damaged("panels", fmt.Sprintf("row %d: %v", window.rows[i], err))
 			}
@@ -346,10 +338,7 @@ func (w *rewrite) write(ctx context.Context, gather *gatherer, window *window, k
 			f.addColumns(rows, i, window.labels[i])
 		}
 	}
-	if f != nil && f.rows > 0 {
-		return p.send(ctx, f)
-	}
-	return nil
+	return d.seal(ctx)
 }
 
 // writeLayout writes what the layout names beside the blocks' own records.

@@ -1,10 +1,15 @@
 package store
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"testing"
+
+	"membank/simd"
 )
 
 // byFirst assigns a row to a list that follows from the first element of its vector
@@ -23,55 +28,26 @@ func listOf(x float32, lists int) int32 {
 	return int32(h>>7) % int32(lists)
 }
 
-// wantGrouped checks by a plain loop that all live rows of a bank are in the run of
-// their list, and returns how many blocks it has.
-func wantGrouped(t testing.TB, db *DB, bank string, lists int) int {
+// wantGrouped demands that every live row of a bank stands in the run of its list.
+func wantGrouped(t testing.TB, db *DB, bank string, lists int) {
 	t.Helper()
 	s := snapshot(t, db, bank)
 	defer s.Close()
-	if s.Info().Lists != lists {
-		t.Fatalf("%d lists, want %d", s.Info().Lists, lists)
+	got, err := listsOf(s)
+	if err != nil || int64(len(got)) != s.Info().Rows || s.Info().Lists != lists {
+		t.Fatalf("%d rows in %d lists, want %d in %d: %v", len(got), s.Info().Lists, s.Info().Rows, lists, err)
 	}
-	seen := map[int64]bool{}
-	r := s.NewReader()
-	for block := range s.Blocks() {
-		runs, err := s.Runs(block)
-		if err != nil {
-			t.Fatal(err)
-		}
-		next := int32(0)
-		err = r.View(block, func(b *Block) error {
-			for _, run := range runs {
-				if run.From != next || run.To <= run.From {
-					t.Errorf("block %d: run %+v after %d", block, run, next)
-				}
-				next = run.To
-				for i := int(run.From); i < int(run.To); i++ {
-					if b.Dead[i] {
-						continue
-					}
-					if seen[b.Row[i]] {
-						t.Errorf("row %d is there twice", b.Row[i])
-					}
-					seen[b.Row[i]] = true
-					if want := listOf(b.Panels[i/32*32*b.Dim+i%32], lists); want != run.List {
-						t.Errorf("row %d is in list %d, not %d", b.Row[i], run.List, want)
-					}
-				}
+	err = s.Batches(context.Background(), 1000, func(b Batch) error {
+		for i, row := range b.Rows {
+			if want := listOf(b.Vectors.Row(i)[0], lists); got[row] != want {
+				return fmt.Errorf("row %d stands in list %d, not %d", row, got[row], want)
 			}
-			if int(next) != b.Rows {
-				t.Errorf("block %d: runs end at %d of %d", block, next, b.Rows)
-			}
-			return nil
-		})
-		if err != nil {
-			t.Fatal(err)
 		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
 	}
-	if int64(len(seen)) != s.Info().Rows {
-		t.Errorf("%d rows in blocks, want %d", len(seen), s.Info().Rows)
-	}
-	return s.Blocks()
 }
 
 // fullRows has everything that a row can have.
@@ -89,10 +65,11 @@ func fullRows(n, dim int, seed uint64) Rows {
 	return r
 }
 
+// Blocks of 64 rows and memory for one: every row is gathered in several scans.
 func TestGroup(t *testing.T) {
 	ctx := context.Background()
 	db := create(t)
-	const n, dim, lists = 700, 512, 9 // full blocks of 2048 rows, but memory for fewer
+	const n, dim, lists = 300, 16384, 9
 	for _, dtype := range []DType{F32, F16} {
 		bank := "bank-" + dtype.String()
 		rows := fullRows(n, dim, 1)
@@ -100,7 +77,7 @@ func TestGroup(t *testing.T) {
 		want := all(t, db, bank)
 		before := snapshot(t, db, bank)
 		done := int64(0)
-		info, err := db.Group(ctx, bank, []byte("nine lists"), byFirst(lists), GroupOptions{Lists: lists, Threads: 3, Progress: func(d, total int64) {
+		info, err := db.Group(ctx, bank, []byte("nine lists"), byFirst(lists), GroupOptions{Lists: lists, Threads: 3, Memory: 1, Progress: func(d, total int64) {
 			if d != done+1 || d > total {
 				t.Errorf("progress %d of %d after %d", d, total, done)
 			}
@@ -115,17 +92,17 @@ func TestGroup(t *testing.T) {
 			t.Error("a snapshot changed")
 		}
 		before.Close()
-		db = reopen(t, db, Options{})
+		db = reopen(t, db, Options{Memory: 100 * dim * 4})
 		equalRows(t, all(t, db, bank), want)
 		s := snapshot(t, db, bank)
 		if l, err := s.Lists(); err != nil || string(l) != "nine lists" {
 			t.Errorf("%q %v", l, err)
 		}
-		found, err := s.Rows(ctx, []int64{699, 0, 350}, Want{Vector: true, Attributes: true})
-		if err != nil || found[0].Key != rows.Keys[699] || found[2].Attributes["size"] != Int(350) || !slices.Equal(found[1].Vector, want.Vectors.Row(0)) {
-			t.Errorf("%+v %v", found, err)
+		found, err := s.Rows(ctx, []int64{299, 0, 150}, Want{Vector: true, Attributes: true})
+		if err != nil || found[0].Key != rows.Keys[299] || found[2].Attributes["size"] != Int(150) || !slices.Equal(found[1].Vector, want.Vectors.Row(0)) {
+			t.Errorf("%v", err)
 		}
-		if _, err := db.Ungroup(ctx, bank, GroupOptions{}); err != nil {
+		if _, err := db.Ungroup(ctx, bank, GroupOptions{Memory: 1}); err != nil {
 			t.Fatal(err)
 		}
 		equalRows(t, all(t, db, bank), want)
@@ -133,4 +110,211 @@ func TestGroup(t *testing.T) {
 			t.Error("an ungrouped bank without deleted rows has a layout")
 		}
 	}
+}
+
+// Places of more rows than a record holds: appended, overwritten, deleted, folded.
+func TestPlaces(t *testing.T) {
+	ctx := context.Background()
+	db := create(t)
+	const n, more, lists = placeRows + 3000, placeRows, 5
+	vectors := gaussian(n+more, 2, 3)
+	write(t, db, "bank", Rows{Vectors: vectors.Slice(0, n)}, WriterOptions{})
+	check := func(what string, deleted ...int64) {
+		t.Helper()
+		s := snapshot(t, db, "bank")
+		defer s.Close()
+		next := int64(0)
+		err := s.Batches(ctx, 5000, func(b Batch) error {
+			for i, row := range b.Rows {
+				for slices.Contains(deleted, next) {
+					next++
+				}
+				if row != next || !slices.Equal(b.Vectors.Row(i), vectors.Row(int(row))) {
+					return fmt.Errorf("row %d where %d is expected, or with another vector", row, next)
+				}
+				next++
+			}
+			return nil
+		})
+		for slices.Contains(deleted, next) {
+			next++
+		}
+		if err != nil || next != s.Info().Next {
+			t.Fatalf("%s: %d rows, %v", what, next, err)
+		}
+		verify(t, db)
+	}
+	overwrite := func(assign Assigner, rows ...int64) {
+		t.Helper()
+		m := gaussian(len(rows), 2, uint64(rows[0])+10)
+		for i, row := range rows {
+			copy(vectors.Row(int(row)), m.Row(i))
+		}
+		if _, err := db.UpdateRows(ctx, "bank", rows, m, assign); err != nil {
+			t.Fatal(err)
+		}
+	}
+	overwrite(nil, 7, placeRows-1, placeRows, placeRows+5)
+	check("overwritten while flat")
+	overwrite(nil, placeRows+1, 7)
+	check("overwritten again")
+	assign := byFirst(lists)
+	if _, err := db.Group(ctx, "bank", []byte("five"), assign, GroupOptions{Lists: lists}); err != nil {
+		t.Fatal(err)
+	}
+	check("grouped")
+	write(t, db, "bank", Rows{Vectors: vectors.Slice(n, n+more)}, WriterOptions{Mode: Append, Assign: assign})
+	check("appended")
+	overwrite(assign, 3, n, n+more-1, placeRows)
+	check("overwritten")
+	deleted := []int64{3, 4, n + more - 1, placeRows}
+	if _, err := db.DeleteRows(ctx, "bank", deleted); err != nil {
+		t.Fatal(err)
+	}
+	check("deleted", deleted...)
+	overwrite(assign, n+more-2) // reopens the last block and leaves deleted rows behind
+	check("purged", deleted...)
+	wantGrouped(t, db, "bank", lists)
+	db = reopen(t, db, Options{})
+	check("reopened", deleted...)
+	if _, folded, err := db.Fold(ctx, "bank", 0.9, GroupOptions{}); folded || err != nil {
+		t.Errorf("folded %v for less than nine tenths, %v", folded, err)
+	}
+	info, folded, err := db.Fold(ctx, "bank", 0.1, GroupOptions{Threads: 2})
+	if err != nil || !folded || info.Lanes != info.Rows || info.Delta != 0 || info.Rows != n+more-4 {
+		t.Errorf("%+v %v %v", info, folded, err)
+	}
+	check("folded", deleted...)
+	wantGrouped(t, db, "bank", lists)
+	if _, folded, err := db.Fold(ctx, "bank", 0, GroupOptions{}); folded || err != nil {
+		t.Errorf("folded twice: %v", err)
+	}
+	if s := snapshot(t, db, "bank"); s.Alive(3) || s.g.layout.purged != 4 {
+		t.Errorf("%d rows are purged", s.g.layout.purged)
+	}
+}
+
+// Updates that cannot be are refused with what is wrong, and change nothing.
+func TestUpdateIsRefused(t *testing.T) {
+	ctx := context.Background()
+	db := create(t)
+	rows := fullRows(50, 3, 1)
+	write(t, db, "bank", rows, WriterOptions{})
+	if _, err := db.DeleteRows(ctx, "bank", []int64{9}); err != nil {
+		t.Fatal(err)
+	}
+	want := all(t, db, "bank")
+	bad := gaussian(2, 3, 2)
+	bad.Row(1)[2] = float32(math.NaN())
+	for _, c := range []struct {
+		rows    []int64
+		vectors simd.Matrix
+		want    error
+		at      int64 // of a RowError, -1: none
+	}{
+		{[]int64{1, 50}, gaussian(2, 3, 2), ErrNoRow, -1},
+		{[]int64{1, -1}, gaussian(2, 3, 2), ErrNoRow, -1},
+		{[]int64{1, 9}, gaussian(2, 3, 2), ErrNoRow, -1},
+		{[]int64{1, 1}, gaussian(2, 3, 2), ErrBadRow, 1},
+		{[]int64{1, 2}, bad, ErrBadRow, 1},
+		{[]int64{1, 2}, gaussian(2, 4, 2), ErrDim, -1},
+		{[]int64{1, 2, 3}, gaussian(2, 3, 2), ErrBadRow, -1},
+	} {
+		_, err := db.UpdateRows(ctx, "bank", c.rows, c.vectors, nil)
+		var r *RowError
+		if !errors.Is(err, c.want) || errors.As(err, &r) != (c.at >= 0) || r != nil && r.Row != c.at {
+			t.Errorf("%v: %v", c.rows, err)
+		}
+	}
+	equalRows(t, all(t, db, "bank"), want)
+	if s := snapshot(t, db, "bank"); s.Info().Generation != 2 || s.g.layout != nil {
+		t.Error("a refused update made a generation")
+	}
+	if report, err := db.Verify(ctx, VerifyOptions{}); err != nil || report.Orphans > 0 {
+		t.Errorf("%+v %v", report, err)
+	}
+}
+
+// What fails half way leaves the bank and the disk as they were.
+func TestGroupFails(t *testing.T) {
+	ctx := context.Background()
+	db := create(t)
+	rows := Rows{Vectors: gaussian(200, 16384, 1)}
+	write(t, db, "bank", rows, WriterOptions{})
+	broken := errors.New("broken")
+	o := GroupOptions{Lists: 3, Threads: 2, Memory: 1}
+	for what, c := range map[string]struct {
+		assign Assigner
+		change func(o *GroupOptions) context.Context
+		want   error
+	}{
+		"assign":  {assign: func([]int32, *Block) error { return broken }, want: broken},
+		"list 3":  {assign: func(list []int32, b *Block) error { list[b.Rows-1] = 3; return nil }},
+		"list -1": {assign: func(list []int32, b *Block) error { list[0] = -1; return nil }},
+		"encode": {want: broken, change: func(o *GroupOptions) context.Context {
+			o.Basis, o.Encode = []byte("x"), func(value []byte, b *Block) ([]byte, error) { return nil, broken }
+			return ctx
+		}},
+		"no basis": {change: func(o *GroupOptions) context.Context { o.Encode = sign("x"); return ctx }},
+		"cancelled": {want: context.Canceled, change: func(o *GroupOptions) context.Context {
+			ctx, cancel := context.WithCancel(ctx)
+			o.Progress = func(done, total int64) {
+				if done == total/2 {
+					cancel()
+				}
+			}
+			return ctx
+		}},
+	} {
+		options, with := o, ctx
+		if c.change != nil {
+			with = c.change(&options)
+		}
+		if c.assign == nil {
+			c.assign = byFirst(3)
+		}
+		_, err := db.Group(with, "bank", []byte("three"), c.assign, options)
+		if err == nil || c.want != nil && !errors.Is(err, c.want) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if report, err := db.Verify(ctx, VerifyOptions{}); err != nil || len(report.Problems) > 0 || report.Orphans > 0 {
+			t.Errorf("%s: %+v %v", what, report, err)
+		}
+	}
+	if s := snapshot(t, db, "bank"); s.Info().Generation != 1 {
+		t.Error("a failure made a generation")
+	}
+	if _, err := db.WriteLists(ctx, "bank", []byte("x")); !errors.Is(err, ErrFlat) {
+		t.Error(err)
+	}
+	if _, err := db.Group(ctx, "bank", nil, byFirst(3), o); err == nil {
+		t.Error("lists without a description")
+	}
+}
+
+// A description of lists of several records, replaced without moving rows.
+func TestWriteLists(t *testing.T) {
+	ctx := context.Background()
+	db := create(t)
+	write(t, db, "bank", Rows{Vectors: gaussian(100, 3, 1)}, WriterOptions{})
+	long := make([]byte, 2*listsPiece+5)
+	for i := range long {
+		long[i] = byte(i * 7 >> 3)
+	}
+	if _, err := db.Group(ctx, "bank", long, byFirst(4), GroupOptions{Lists: 4}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range [][]byte{long, []byte("short"), long[:listsPiece], long[1:]} {
+		info, err := db.WriteLists(ctx, "bank", want)
+		if err != nil || info.Lists != 4 {
+			t.Fatalf("%+v %v", info, err)
+		}
+		db = reopen(t, db, Options{})
+		s := snapshot(t, db, "bank")
+		if got, err := s.Lists(); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%d bytes, want %d: %v", len(got), len(want), err)
+		}
+		s.Close()
+	}
+	wantGrouped(t, db, "bank", 4)
 }

@@ -29,6 +29,7 @@ type modelBank struct {
 	dim   int
 	dtype DType
 	next  int64
+	lists int // 0: flat
 	rows  []modelRow
 }
 
@@ -44,7 +45,8 @@ func TestModel(t *testing.T) {
 		steps := rapid.IntRange(1, 12).Draw(t, "steps")
 		for range steps {
 			bank := rapid.SampledFrom([]string{"a", "a/b", "c"}).Draw(t, "bank")
-			switch rapid.SampledFrom([]string{"write", "write", "append", "append", "delete", "remove", "reopen", "compact"}).Draw(t, "step") {
+			switch rapid.SampledFrom([]string{"write", "write", "append", "append", "append", "delete", "delete", "remove", "reopen", "compact",
+				"group", "group", "update", "update", "fold", "ungroup", "codes"}).Draw(t, "step") {
 			case "write":
 				m.write(bank, rapid.SampledFrom([]WriteMode{Create, Replace}).Draw(t, "mode"))
 			case "append":
@@ -57,6 +59,18 @@ func TestModel(t *testing.T) {
 					t.Fatalf("remove %s: %v", bank, err)
 				}
 				delete(m.banks, bank)
+			case "group":
+				m.group(bank)
+			case "update":
+				m.update(bank)
+			case "fold", "ungroup":
+				m.straighten(bank, rapid.Bool().Draw(t, "ungroup"))
+			case "codes":
+				if b := m.banks[bank]; b != nil {
+					if _, err := m.db.WriteCodes(context.Background(), bank, []byte("x"), sign("x"), CodesOptions{}); err != nil {
+						t.Fatal(err)
+					}
+				}
 			case "compact":
 				if _, err := m.db.Compact(context.Background()); err != nil {
 					t.Fatal(err)
@@ -96,7 +110,7 @@ func (m *model) write(bank string, mode WriteMode) {
 	n := rapid.SampledFrom([]int{0, 1, 31, 32, 33, 100, 400}).Draw(t, "rows")
 	b := &modelBank{dim: rapid.SampledFrom([]int{1, 3, 40}).Draw(t, "dim"), dtype: rapid.SampledFrom([]DType{F32, F16}).Draw(t, "dtype")}
 	if mode == Append && old != nil {
-		b = &modelBank{dim: old.dim, dtype: old.dtype, next: old.next, rows: slices.Clone(old.rows)}
+		b = &modelBank{dim: old.dim, dtype: old.dtype, next: old.next, lists: old.lists, rows: slices.Clone(old.rows)}
 	}
 	keyed := rapid.Bool().Draw(t, "keyed")
 	clash := rapid.IntRange(0, 5).Draw(t, "clash") == 0
@@ -137,7 +151,14 @@ func (m *model) write(bank string, mode WriteMode) {
 		b.rows = append(b.rows, row)
 	}
 	b.next += int64(n)
-	_, err := tryWrite(m.db, bank, r, WriterOptions{Mode: mode, DType: b.dtype})
+	o := WriterOptions{Mode: mode, DType: b.dtype}
+	if b.lists > 0 {
+		if _, err := tryWrite(m.db, bank, r, o); !errors.Is(err, ErrGrouped) {
+			t.Fatalf("append without lists: %v", err)
+		}
+		o.Assign = byFirst(b.lists)
+	}
+	_, err := tryWrite(m.db, bank, r, o)
 	switch {
 	case mode == Create && old != nil:
 		if !errors.Is(err, ErrBankExists) {
@@ -156,6 +177,184 @@ func (m *model) write(bank string, mode WriteMode) {
 	default:
 		m.banks[bank] = b
 	}
+}
+
+func (m *model) groupOptions() GroupOptions {
+	o := GroupOptions{Threads: rapid.IntRange(1, 3).Draw(m.t, "threads"), Memory: rapid.SampledFrom([]int64{0, 1}).Draw(m.t, "memory")}
+	if rapid.Bool().Draw(m.t, "encode") {
+		o.Encode, o.Basis = sign("y"), []byte("y")
+	}
+	return o
+}
+
+func (m *model) group(bank string) {
+	b := m.banks[bank]
+	o := m.groupOptions()
+	o.Lists = rapid.SampledFrom([]int{1, 2, 30}).Draw(m.t, "lists")
+	_, err := m.db.Group(context.Background(), bank, fmt.Append(nil, o.Lists, " lists"), byFirst(o.Lists), o)
+	if b == nil {
+		if !errors.Is(err, ErrNoBank) {
+			m.t.Fatal(err)
+		}
+		return
+	}
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	b.lists = o.Lists
+	m.wantTidy(bank)
+}
+
+// straighten folds or ungroups a bank.
+func (m *model) straighten(bank string, ungroup bool) {
+	b := m.banks[bank]
+	var err error
+	if ungroup {
+		_, err = m.db.Ungroup(context.Background(), bank, m.groupOptions())
+	} else {
+		_, _, err = m.db.Fold(context.Background(), bank, 0, m.groupOptions())
+	}
+	if b == nil {
+		if !errors.Is(err, ErrNoBank) {
+			m.t.Fatal(err)
+		}
+		return
+	}
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	if ungroup {
+		b.lists = 0
+	}
+	m.wantTidy(bank)
+}
+
+// wantTidy demands that a bank has lanes for live rows alone, in their order.
+func (m *model) wantTidy(bank string) {
+	b := m.banks[bank]
+	s, err := m.db.Snapshot(bank)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	defer s.Close()
+	if i := s.Info(); i.Lanes != int64(len(b.rows)) || i.Delta != 0 || i.Lists != b.lists {
+		m.t.Fatalf("%+v, want %d lanes in %d lists", i, len(b.rows), b.lists)
+	}
+	type place struct {
+		list int32
+		row  int64
+	}
+	last := place{-1, -1}
+	r := s.NewReader()
+	for block := range s.Blocks() {
+		runs, err := s.Runs(block)
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		err = r.Columns(block, func(c *Columns) error {
+			for _, run := range runs {
+				for _, row := range c.Row[run.From:run.To] {
+					if run.List < last.list || run.List == last.list && row <= last.row {
+						m.t.Fatalf("row %d of list %d after row %d of list %d", row, run.List, last.row, last.list)
+					}
+					last = place{run.List, row}
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			m.t.Fatal(err)
+		}
+	}
+}
+
+func (m *model) update(bank string) {
+	t, b, ctx := m.t, m.banks[bank], context.Background()
+	if b == nil {
+		if _, err := m.db.UpdateRows(ctx, bank, nil, simd.NewMatrix(0, 1), nil); !errors.Is(err, ErrNoBank) {
+			t.Fatal(err)
+		}
+		return
+	}
+	if len(b.rows) == 0 {
+		return
+	}
+	after := slices.Clone(b.rows)
+	chosen := rapid.SliceOfNDistinct(rapid.IntRange(0, len(b.rows)-1), 0, 40, rapid.ID[int]).Draw(t, "overwritten")
+	vectors := simd.NewMatrix(len(chosen), b.dim)
+	var rows []int64
+	offset := rapid.IntRange(0, 100).Draw(t, "offset")
+	for i, c := range chosen {
+		for d := range b.dim {
+			vectors.Row(i)[d] = float32((i*5+d*11+offset)%19) - 9
+		}
+		after[c].vector = slices.Clone(vectors.Row(i))
+		rows = append(rows, after[c].row)
+	}
+	var assign Assigner
+	if b.lists > 0 {
+		if _, err := m.db.UpdateRows(ctx, bank, rows, vectors, nil); !errors.Is(err, ErrGrouped) {
+			t.Fatalf("update without lists: %v", err)
+		}
+		assign = byFirst(b.lists)
+	}
+	if _, err := m.db.UpdateRows(ctx, bank, append([]int64{b.next}, rows...), simd.NewMatrix(len(rows)+1, b.dim), assign); !errors.Is(err, ErrNoRow) {
+		t.Fatalf("update of a row that is not there: %v", err)
+	}
+	if _, err := m.db.UpdateRows(ctx, bank, rows, vectors, assign); err != nil {
+		t.Fatal(err)
+	}
+	b.rows = after
+}
+
+// wantLists compares the list that every live row stands in with its own.
+func (m *model) wantLists(s *Snapshot, b *modelBank) {
+	lists, err := listsOf(s)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	if len(lists) != len(b.rows) || s.Info().Lists != b.lists {
+		m.t.Fatalf("%d rows stand in %d lists, want %d in %d", len(lists), s.Info().Lists, len(b.rows), b.lists)
+	}
+	for _, r := range b.rows {
+		want := int32(0)
+		if b.lists > 0 {
+			want = listOf(r.vector[0], b.lists)
+		}
+		if list, ok := lists[r.row]; !ok || list != want {
+			m.t.Fatalf("row %d stands in list %d, want %d", r.row, list, want)
+		}
+	}
+}
+
+// listsOf returns the list that each live row stands in.
+func listsOf(s *Snapshot) (map[int64]int32, error) {
+	lists := map[int64]int32{}
+	r := s.NewReader()
+	for block := range s.Blocks() {
+		runs, err := s.Runs(block)
+		if err != nil {
+			return nil, err
+		}
+		err = r.View(block, func(b *Block) error {
+			for _, run := range runs {
+				for i := run.From; i < run.To; i++ {
+					if b.Dead[i] {
+						continue
+					}
+					if _, twice := lists[b.Row[i]]; twice {
+						return fmt.Errorf("row %d is there twice", b.Row[i])
+					}
+					lists[b.Row[i]] = run.List
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return lists, nil
 }
 
 func (m *model) delete(bank string) {
@@ -204,6 +403,7 @@ func (m *model) compare() {
 		if i := s.Info(); i.Rows != int64(len(b.rows)) || i.Next != b.next || i.Dim != b.dim || i.DType != b.dtype || i.Classes != len(labels) {
 			t.Fatalf("%+v, want %d of %d rows, %d classes", i, len(b.rows), b.next, len(labels))
 		}
+		m.wantLists(s, b)
 		rows, err := s.Rows(ctx, numbers, Want{Vector: true, Attributes: true})
 		if err != nil {
 			t.Fatal(err)
@@ -214,6 +414,19 @@ func (m *model) compare() {
 				t.Fatalf("%+v, want %+v", r, w)
 			}
 		}
+		all, err := s.Labels(ctx)
+		if err != nil || int64(len(all)) != b.next {
+			t.Fatalf("%d labels: %v", len(all), err)
+		}
+		for _, r := range b.rows {
+			if all[r.row] != r.label {
+				t.Fatalf("row %d has label %d, want %d", r.row, all[r.row], r.label)
+			}
+			all[r.row] = NoLabel
+		}
+		if slices.ContainsFunc(all, func(l int64) bool { return l != NoLabel }) {
+			t.Fatal("a deleted row has a label")
+		}
 		found, err := s.Lookup(ctx, append(keys, "nobody"))
 		if err != nil || !slices.Equal(found, append(numbers, -1)) {
 			t.Fatalf("lookup: %v", err)
@@ -221,7 +434,7 @@ func (m *model) compare() {
 		n := 0
 		err = s.Batches(ctx, 37, func(batch Batch) error {
 			for i, row := range batch.Rows {
-				if w := b.rows[n]; row != w.row || batch.Keys[i] != w.key || !slices.Equal(batch.Vectors.Row(i), w.vector) {
+				if w := b.rows[n]; row != w.row || batch.Keys[i] != w.key || batch.Labels[i] != w.label || !slices.Equal(batch.Vectors.Row(i), w.vector) {
 					t.Fatalf("batch row %d is not %d", row, w.row)
 				}
 				n++

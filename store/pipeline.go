@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"fmt"
-	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -15,84 +14,6 @@ import (
 // A Writer's rows pass three stations that work at the same time: the caller
 // checks rows and fills a block; one goroutine packs full blocks and computes
 // their checksums; Badger writes and syncs the transactions of packed blocks.
-
-// filling is a block that rows are added to.
-type filling struct {
-	first       int64   // position of the first row
-	numbers     []int64 // row numbers; nil: first, first+1, …
-	list        []int32 // of a grouped bank, ascending; nil: not known yet
-	rows        int
-	keyed       bool
-	vectors     simd.Matrix // as many rows as a full block has
-	scale, bias []float32
-	keys        []string
-	labels      []int64
-	attributes  map[string][]Value // shorter than rows where the last ones are null
-	maxNorm     float64
-}
-
-// addVector copies x into the next row and computes its columns. An error leaves
-// the filling as it was. Of an f16 bank the norm is that of the rounded values.
-func (f *filling) addVector(x []float32, t DType, half *[]uint16) (zero bool, err error) {
-	to := f.vectors.Row(f.rows)
-	copy(to, x)
-	if t == F16 {
-		if cap(*half) < len(x) {
-			*half = make([]uint16, len(x))
-		}
-		h := (*half)[:len(x)]
-		simd.NarrowHalf(h, to)
-		simd.WidenHalf(to, h)
-	}
-	norm := simd.Norm(to)
-	if !isFinite(norm) {
-		return false, badVector(x, t)
-	}
-	f.maxNorm = max(f.maxNorm, norm)
-	f.scale = append(f.scale, float32(1/max(norm, epsilon)))
-	f.bias = append(f.bias, float32(-0.5*norm*norm))
-	return norm == 0, nil
-}
-
-// badVector says what is wrong with a vector whose norm cannot be stored.
-func badVector(x []float32, t DType) error {
-	for i, v := range x {
-		switch {
-		case v != v:
-			return fmt.Errorf("%w: element %d is NaN", ErrBadRow, i)
-		case math.IsInf(float64(v), 0):
-			return fmt.Errorf("%w: element %d is %v", ErrBadRow, i, v)
-		case t == F16 && math.Abs(float64(v)) >= 65520:
-			return fmt.Errorf("%w: element %d is %v, more than f16 can hold (65504)", ErrBadRow, i, v)
-		}
-	}
-	return fmt.Errorf("%w: its norm %.3g is above %g, whose square a float32 cannot hold", ErrBadRow, simd.Norm(x), float64(maxNorm))
-}
-
-// addColumns completes the row that addVector began.
-func (f *filling) addColumns(r Rows, i int, label int64) {
-	if r.Keys != nil {
-		f.keys = append(f.keys, r.Keys[i])
-	}
-	f.labels = append(f.labels, label)
-	for _, a := range r.Attributes {
-		if a.Values[i].IsNull() {
-			continue
-		}
-		values := f.attributes[a.Name]
-		for len(values) < f.rows {
-			values = append(values, Value{})
-		}
-		f.attributes[a.Name] = append(values, a.Values[i])
-	}
-	f.rows++
-}
-
-func (f *filling) reset() {
-	clear(f.keys)
-	*f = filling{vectors: f.vectors, numbers: f.numbers[:0], list: f.list[:0], scale: f.scale[:0], bias: f.bias[:0],
-		keys: f.keys[:0], labels: f.labels[:0], attributes: map[string][]Value{}}
-}
 
 const (
 	// transactionBytes is how much is synced at once: eight blocks. Each sync

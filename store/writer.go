@@ -63,12 +63,10 @@ type Writer struct {
 	renumber []int64 // label of the stream → label of the bank; nil: unchanged
 	began    time.Time
 
-	filling  *filling // the block being filled; nil between blocks
-	pipeline *pipeline
-	half     []uint16 // scratch of one row
+	feed
+	half []uint16 // scratch of one row
 
 	carried  carried // the bank's last block, if it is written again
-	begins   int64   // position of the block that is being filled or comes next
 	stream   int64   // rows seen
 	rows     int64   // rows kept
 	skipped  []int64 // stream positions of rows left out, ascending
@@ -283,39 +281,12 @@ func (w *Writer) checkShape(r Rows) error {
 	return nil
 }
 
-// makeRoom sees to it that the filling can take a row. Rows with keys of their
-// own and rows without never share a block.
-func (w *Writer) makeRoom(ctx context.Context, keyed bool) error {
-	if f := w.filling; f != nil && f.rows > 0 && (f.rows == f.vectors.Rows || f.keyed != keyed) {
-		if err := w.seal(ctx); err != nil {
-			return err
-		}
-	}
-	if w.filling == nil {
-		f, err := w.pipeline.empty(ctx)
-		if err != nil {
-			return err
-		}
-		f.first = w.begins
-		w.filling = f
-	}
-	w.filling.keyed = keyed
-	return nil
-}
-
 // firstNew is the row number of the first row of the stream.
 func (w *Writer) firstNew() int64 {
 	if w.options.Mode == Append {
 		return w.base.g.next
 	}
 	return 0
-}
-
-func (w *Writer) seal(ctx context.Context) error {
-	f := w.filling
-	w.filling = nil
-	w.begins += int64(f.rows)
-	return w.pipeline.send(ctx, f)
 }
 
 func (w *Writer) checkRow(r Rows, i int) error {
