@@ -143,6 +143,7 @@ func commands() []*ucli.Command {
 		queryCommand(),
 		evalCommand(),
 		diagnoseCommand(),
+		compareCommand(),
 		graphCommand(),
 		exportCommand(),
 		rmCommand(),
