@@ -75,7 +75,8 @@
 // The answer takes 16 bytes a hit; Options.Memory bounds it, and ErrMemory refuses
 // what does not fit, so ask for all rows (K = N) some queries at a time. Beside
 // the answer a search holds at most 64 MiB of running hits and 64 MiB of packed
-// queries: the batch is split into passes over the bank accordingly, thousands of
-// queries each for K up to some hundreds. Nothing is allocated in the loop but
-// the buffers of a K beyond 4096, as they fill.
+// queries, and as much again of them with codes: the batch is split into passes
+// over the bank accordingly, thousands of queries each for K up to some hundreds.
+// Nothing is allocated in the loop but the buffers of a K beyond 4096, as they
+// fill, and those for survivors of codes, as they grow.
 package index

@@ -34,9 +34,10 @@ type pass struct {
 	progress func(done float64) // nil, or told the part of the pass that is done
 
 	cascade    *cascade // nil: codes are not used
-	seedStride int      // of each so many blocks the first has
-	seedPanels int      // panels scored before all others, for first floors
-	cautious   bool     // floors are never guessed
+	pairs      *simd.PairQueries
+	seedStride int  // of each so many blocks the first has
+	seedPanels int  // panels scored before all others, for first floors
+	cautious   bool // floors are never guessed
 	guesses    []float32
 	again      []int // queries whose guess was too high, once answers were taken
 }

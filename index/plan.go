@@ -90,6 +90,7 @@ func (p *pass) plan() {
 	if !p.ix.useCodes(&p.o) || p.queries.Rows == 0 {
 		return
 	}
+	p.pairs = simd.NewPairQueries(p.rows)
 	if p.group != nil {
 		p.cascade = newCascade(p.ix.basis, p.o.Metric, p.rows, p, true)
 		return

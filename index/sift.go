@@ -19,7 +19,10 @@ const (
 	// of the plain scan: with a greater share, or floodShare, that is cheaper.
 	floodShare, floodDim = 0.25, 4000
 	// So many survivors a panel, of one tile, cost as much as scanning it.
-	manySurvivors = 6
+	manySurvivors = 16
+	// Pairs of several panels are scored together: about pairsWork multiply-adds,
+	// after which a search can be cancelled, and mostPairs for their scratch.
+	pairsWork, leastPairs, mostPairs = 64 << 20, 128, 16384
 	// A tile that was flooded skips the codes of some pieces, up to so many.
 	longestSkip = 32
 )
@@ -46,10 +49,13 @@ type sift struct {
 	starts  []int32 // of the survivors of each panel
 	ordered []survivor
 
-	pairLanes, pairRows [64]int32
-	pairScores          [64]float32
-	scores              [simd.PanelRows]float32
-	floors              [simd.TileQueries]float32
+	scorer     simd.PairScorer
+	pairs      []simd.Pair
+	pairScores []float32
+	scale      []float32 // of the lanes of a block
+	bias       []float32
+	scores     [simd.PanelRows]float32
+	floors     [simd.TileQueries]float32
 }
 
 // A survivor is a pair to be scored exactly.
@@ -264,63 +270,66 @@ func (w *worker) score(ctx context.Context, b *store.Block) error {
 		s.ordered[*at] = v
 		*at++
 	}
-	var scale, bias [n]float32
-	first := int32(0)
+	if cap(s.scale) < b.Lanes {
+		s.scale, s.bias = make([]float32, b.Lanes), make([]float32, b.Lanes)
+	}
+	s.scale, s.bias = s.scale[:b.Lanes], s.bias[:b.Lanes]
+	s.pairs = s.pairs[:0]
+	first, limit := int32(0), max(leastPairs, min(mostPairs, pairsWork/max(b.Dim, 1)))
 	for i := range panels {
 		mine := s.ordered[first:s.starts[i]]
 		first = s.starts[i]
-		if len(mine) == 0 {
+		if len(mine) == 0 || !w.o.Metric.Epilogue(s.scale[i*n:][:n], s.bias[i*n:][:n], b, i*n) {
 			continue
 		}
-		if err := ctx.Err(); err != nil {
-			return context.Cause(ctx)
+		for _, v := range mine {
+			if at := v.lane; !b.Dead[at] && (w.o.Allow == nil || w.o.Allow(b.Row[at])) {
+				s.pairs = append(s.pairs, simd.Pair{Lane: at, Query: v.query})
+			}
 		}
-		if !w.o.Metric.Epilogue(scale[:], bias[:], b, i*n) {
-			continue
-		}
-		panel := b.Panels[i*n*b.Dim:][:n*b.Dim]
-		for len(mine) > 0 {
-			var err error
-			if mine, err = w.scoreSome(b, i*n, panel, scale[:], bias[:], mine); err != nil {
+		if len(s.pairs) >= limit {
+			if err := w.scorePairs(ctx, b); err != nil {
 				return err
 			}
 		}
 	}
-	return nil
+	return w.scorePairs(ctx, b)
 }
 
-// scoreSome scores the first survivors in a panel, up to as many as scratch holds,
-// and returns the others. The pairs of a query lie side by side.
-func (w *worker) scoreSome(b *store.Block, lane int, panel, scale, bias []float32, mine []survivor) ([]survivor, error) {
+// scorePairs scores the pairs that wait in s.pairs, some in each of some panels.
+// Those of a query lie side by side in each.
+func (w *worker) scorePairs(ctx context.Context, b *store.Block) error {
+	const n = simd.PanelRows
 	s := w.sift
-	count := 0
-	for ; len(mine) > 0 && count < len(s.pairLanes); mine = mine[1:] {
-		at := int(mine[0].lane)
-		if !b.Dead[at] && (w.o.Allow == nil || w.o.Allow(b.Row[at])) {
-			s.pairLanes[count], s.pairRows[count] = int32(at-lane), mine[0].query
-			count++
-		}
+	if err := ctx.Err(); err != nil {
+		return context.Cause(ctx)
 	}
-	simd.Pairs(s.pairScores[:count], panel, scale, bias, s.pairLanes[:count], w.rows, s.pairRows[:count])
-	w.stats.Scores += int64(count)
-	for j := 0; j < count; {
-		q := int(s.pairRows[j])
+	if cap(s.pairScores) < len(s.pairs) {
+		s.pairScores = make([]float32, len(s.pairs)+len(s.pairs)/2)
+	}
+	scores := s.pairScores[:len(s.pairs)]
+	s.scorer.Score(scores, b.Panels, s.scale, s.bias, w.pass.pairs, s.pairs)
+	w.stats.Scores += int64(len(s.pairs))
+	for j := 0; j < len(s.pairs); {
+		q, lane := int(s.pairs[j].Query), int(s.pairs[j].Lane)/n*n
 		floor := w.floor(q, b.MaxNorm)
 		var hits uint32
-		for ; j < count && int(s.pairRows[j]) == q; j++ {
-			if at := s.pairLanes[j]; s.pairScores[j] >= floor {
+		for ; j < len(s.pairs) && int(s.pairs[j].Query) == q && int(s.pairs[j].Lane)/n*n == lane; j++ {
+			if scores[j] >= floor {
+				at := int(s.pairs[j].Lane) - lane
 				hits |= 1 << at
-				s.scores[at] = s.pairScores[j]
+				s.scores[at] = scores[j]
 			}
 		}
 		if hits != 0 {
-			if err := w.collect(0, q, b, lane, panel, hits, &s.scores); err != nil {
-				return nil, err
+			if err := w.collect(0, q, b, lane, b.Panels[lane*b.Dim:][:n*b.Dim], hits, &s.scores); err != nil {
+				return err
 			}
 			if err := w.offer(0, q); err != nil {
-				return nil, err
+				return err
 			}
 		}
 	}
-	return mine, nil
+	s.pairs = s.pairs[:0]
+	return nil
 }

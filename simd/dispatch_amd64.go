@@ -34,7 +34,7 @@ var avx512 = kernels{
 	},
 	dot:             dot,
 	squaredDistance: squaredDistance,
-	pairs:           pairs,
+	pairs:           pairsAVX512,
 	products:        productsOfAVX512,
 	squares:         squares,
 	transpose:       transpose,
@@ -98,29 +98,6 @@ func squares(x []float32) (sums [8]float64) {
 
 func transpose(out, in []float32, o, i stride, squares int) {
 	transposeAVX2(base(out), base(in), 4*o.row, 4*i.row, 4*o.square, 4*i.square, squares)
-}
-
-// pairs goes through the panel by parts that stay in the L1 cache, as other pairs
-// need them next.
-func pairs(chains, panel []float32, lanes []int32, queries Matrix, rows []int32) {
-	const dimsAtOnce = 96
-	whole := len(lanes) &^ 3
-	var out [4]float32
-	var lane, row [4]int32
-	copy(lane[:], lanes[whole:])
-	copy(row[:], rows[whole:])
-	clear(chains)
-	for d := 0; d < queries.Dim; d += dimsAtOnce {
-		dims := min(dimsAtOnce, queries.Dim-d)
-		x, q := base(panel[d*PanelRows:]), base(queries.Data[d:])
-		for i := 0; i < whole; i += 4 {
-			pairsFMA(&chains[i], x, &lanes[i], q, &rows[i], queries.Dim, dims)
-		}
-		if whole < len(lanes) {
-			pairsFMA(&out[0], x, &lane[0], q, &row[0], queries.Dim, dims)
-		}
-	}
-	copy(chains[whole:], out[:])
 }
 
 // base points to the first element, or to nothing: a kernel reads as many as

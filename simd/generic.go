@@ -87,11 +87,12 @@ func step(chain, row *[PanelRows]float32, q float32) {
 	}
 }
 
-func pairsGeneric(chains, panel []float32, lanes []int32, queries Matrix, rows []int32) {
-	for j := range chains {
+func pairsGeneric(_ *PairScorer, chains, panels []float32, q *PairQueries, p []Pair) {
+	for j, v := range p {
 		chain := float32(0)
-		for d, q := range queries.Row(int(rows[j])) {
-			chain = fma32(panel[d*PanelRows+int(lanes[j])], q, chain)
+		panel := panels[int(v.Lane)/PanelRows*PanelRows*q.dim:]
+		for d, x := range q.row(int(v.Query)) {
+			chain = fma32(panel[d*PanelRows+int(v.Lane)%PanelRows], x, chain)
 		}
 		chains[j] = chain
 	}

@@ -26,7 +26,7 @@ type kernels struct {
 	tile            func(out *TileScores, panel, scale, bias, tile []float32, floor *[TileQueries]float32) bool
 	dot             func(a, b []float32) float32
 	squaredDistance func(a, b []float32) float32
-	pairs           func(chains, panel []float32, lanes []int32, queries Matrix, rows []int32)
+	pairs           func(s *PairScorer, chains, panels []float32, q *PairQueries, p []Pair)
 	products        func(c *ProductTile, a, b []float64)
 	squares         func(x []float32) (sums [8]float64) // len(x) is a multiple of 8
 	transpose       func(out, in []float32, o, i stride, squares int)

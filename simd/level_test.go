@@ -62,7 +62,10 @@ func TestCallsReachTheLevelInUse(t *testing.T) {
 		}
 		counted.dot = func(a, b []float32) float32 { counts["dot"]++; return k.dot(a, b) }
 		counted.squaredDistance = func(a, b []float32) float32 { counts["squaredDistance"]++; return k.squaredDistance(a, b) }
-		counted.pairs = func(a, b []float32, c []int32, d Matrix, e []int32) { counts["pairs"]++; k.pairs(a, b, c, d, e) }
+		counted.pairs = func(s *PairScorer, a, b []float32, q *PairQueries, p []Pair) {
+			counts["pairs"]++
+			k.pairs(s, a, b, q, p)
+		}
 		counted.products = func(c *ProductTile, a, b []float64) { counts["products"]++; k.products(c, a, b) }
 		counted.squares = func(a []float32) [8]float64 { counts["squares"]++; return k.squares(a) }
 		counted.transpose = func(a, b []float32, c, d stride, n int) { counts["transpose"]++; k.transpose(a, b, c, d, n) }
@@ -76,7 +79,7 @@ func TestCallsReachTheLevelInUse(t *testing.T) {
 		p.tileOf(0)
 		Dot(p.rows.Row(0), p.rows.Row(1))
 		SquaredDistance(p.rows.Row(0), p.rows.Row(1))
-		Pairs(make([]float32, 2), make([]float32, 32), make([]float32, 32), make([]float32, 32), []int32{1, 2}, NewMatrix(1, 1), []int32{0, 0})
+		new(PairScorer).Score(make([]float32, 2), make([]float32, 32), make([]float32, 32), make([]float32, 32), NewPairQueries(NewMatrix(1, 1)), []Pair{{Lane: 1}, {Lane: 2}})
 		Products(new(ProductTile), make([]float64, 8), make([]float64, 24))
 		Norm(p.rows.Row(0))
 		Unpack(NewMatrix(8, 8), make([]float32, 32*8))

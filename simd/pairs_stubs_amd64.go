@@ -9,3 +9,9 @@ package simd
 //
 //go:noescape
 func pairsFMA(chains *float32, panel *float32, lanes *int32, queries *float32, rows *int32, stride int, dim int)
+
+// pairs16AVX512 goes on with the chains of sixteen rows of a panel, each with a query of
+// its own, for some groups of sixteen dims.
+//
+//go:noescape
+func pairs16AVX512(chains *float32, panel *float32, lanes *int32, queries **float32, groups int)

@@ -61,6 +61,7 @@ func main() {
 		codeKernels()
 	case "pairs":
 		pairs()
+		pairs16()
 	case "products":
 		products(avx512)
 		products(avx2)
