@@ -237,16 +237,22 @@ func (x *Array) Embeddings() (*Reader, error) {
 		whole := bytes.NewReader(data)
 		a.at, a.seq = whole, whole
 	}
-	return &Reader{path: a.path, dtype: a.dtype(), rows: a.rows, dim: int(a.dim), body: &streamed{x}}, nil
+	return &Reader{path: a.path, dtype: a.dtype(), rows: a.rows, dim: int(a.dim), body: &streamed{x: x}}, nil
 }
 
 // streamed is the body of a Reader over an array of a stream.
-type streamed struct{ x *Array }
+type streamed struct {
+	x     *Array
+	after func() error // at the end of the array; nil: nothing. io.EOF: all is well
+}
 
 func (b *streamed) next(ctx context.Context, m simd.Matrix) (int, error) {
 	n, err := b.x.a.next(ctx, m)
 	if err != nil && err != io.EOF {
 		b.x.err = err
+	}
+	if err == io.EOF && b.after != nil {
+		return 0, b.after()
 	}
 	return n, err
 }
@@ -290,5 +296,63 @@ func (x *Array) AllStrings() ([]string, error) {
 			return nil, x.err
 		}
 		list = append(list, s)
+	}
+}
+
+// Features goes to the array of embeddings in the stream: the one of that name, or
+// if name is empty the first of floats in two dimensions. Reading it to its end
+// reads the stream to its end, and there a second array that could have been meant
+// is an error.
+func (s *Stream) Features(name string) (*Reader, error) {
+	name = strings.TrimSuffix(name, ".npy")
+	for passed := []string{}; ; {
+		x, err := s.Next()
+		if err == io.EOF {
+			what, have := "2-D float array", "nothing"
+			if name != "" {
+				what = "array " + quote(name)
+			}
+			if len(passed) > 0 {
+				have = strings.Join(passed, ", ")
+			}
+			return nil, at(s.name, bad("holds no %s, only %s", what, have).fix("say which array, by name, or send the right one"))
+		}
+		if err != nil {
+			return nil, err
+		}
+		if !x.means(name) && x.member != "" {
+			if len(passed) < 8 {
+				passed = append(passed, x.Member()+" ("+x.a.descr+" "+x.a.shapeString()+")")
+			}
+			continue
+		}
+		r, err := x.Embeddings()
+		if err != nil {
+			return nil, err
+		}
+		r.body.(*streamed).after = func() error { return s.nothingElse(name) }
+		return r, nil
+	}
+}
+
+// means reports whether the array is the one of that name, or without a name one
+// that could be embeddings.
+func (x *Array) means(name string) bool {
+	if name != "" {
+		return x.Member() == name
+	}
+	return wantFeatures.fits(x.a.header)
+}
+
+// nothingElse reads the rest of the stream.
+func (s *Stream) nothingElse(name string) error {
+	for {
+		x, err := s.Next()
+		if err != nil {
+			return err // io.EOF where all is well
+		}
+		if name == "" && x.means("") {
+			return at(s.name, bad("holds more than one 2-D float array, %s among them", x.Member()).fix("say which, by name"))
+		}
 	}
 }

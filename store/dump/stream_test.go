@@ -274,3 +274,38 @@ func TestStreamsOfTheReference(t *testing.T) {
 }
 
 func crc(b []byte) uint32 { return crc32.ChecksumIEEE(b) }
+
+func TestFeaturesOfAStream(t *testing.T) {
+	x, y := npy(1, f4("(1, 2)"), make([]byte, 8)), npy(1, "{'descr': '|i1', 'fortran_order': False, 'shape': (1,), }", []byte{3})
+	for name, c := range map[string]struct {
+		body  []byte
+		array string
+		want  string // of the error; "": none
+	}{
+		"npy":        {x, "", ""},
+		"npz":        {npz(zip.Store, member{"y.npy", y}, member{"x.npy", x}), "", ""},
+		"npz, named": {npz(zip.Deflate, member{"y.npy", y}, member{"x.npy", x}, member{"z.npy", x}), "x", ""},
+		"two":        {npz(zip.Store, member{"x.npy", x}, member{"z.npy", x}), "", "holds more than one 2-D float array, z among them"},
+		"none":       {npz(zip.Store, member{"y.npy", y}), "", "holds no 2-D float array, only y (|i1 (1,))"},
+		"not named":  {npz(zip.Store, member{"x.npy", x}), "z", `holds no array "z", only x (<f4 (1, 2))`},
+		"labels":     {y, "", "holds int8 (|i1), and embeddings are"},
+		"cut":        {npz(zip.Store, member{"x.npy", x})[:150], "", "zip archive"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := dump.NewStream("body", bytes.NewReader(c.body), dump.StreamOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, err := s.Features(c.array)
+			for m := simd.NewMatrix(2, 2); err == nil; {
+				_, err = r.Next(context.Background(), m)
+			}
+			switch {
+			case c.want == "" && err != io.EOF:
+				t.Error(err)
+			case c.want != "":
+				wantError(t, err, c.want)
+			}
+		})
+	}
+}
