@@ -200,7 +200,7 @@ type csvAnswers struct {
 }
 
 func newCSVAnswers(base answering) (answers, error) {
-	file, err := createFile(base.path)
+	file, err := base.s.createFile(base.path)
 	if err != nil {
 		return nil, err
 	}

@@ -179,14 +179,15 @@ func TestWrongCommandLines(t *testing.T) {
 		"eval knn --train a --test b -T 0":            "-T 0: not a temperature",
 		"eval knn --train a --test b --protocol nope": "nope",
 		"eval knn --train a --test b --protocol msf-1 -T 1": "no temperature",
-		"ls --threads 0":                "--threads 0: not a number of threads",
-		"ls --memory lots":              `--memory: "lots" is not a size`,
-		"ls --memory 1k":                "--memory 1k: too little",
-		"ls --log-level loud":           "--log-level loud: unknown",
-		"ls --db http://127.0.0.1:7700": "this build opens directories only",
-		"verify extra":                  `unexpected argument "extra" (it takes none)`,
-		"completion tcsh":               "no completion for that shell",
-		"--wrong":                       "unknown flag --wrong",
+		"ls --threads 0":                    "--threads 0: not a number of threads",
+		"ls --memory lots":                  `--memory: "lots" is not a size`,
+		"ls --memory 1k":                    "--memory 1k: too little",
+		"ls --log-level loud":               "--log-level loud: unknown",
+		"ls --db ftp://127.0.0.1:7700":      "neither a directory nor a server",
+		"verify --db http://127.0.0.1:7700": "works on a directory, not on a server",
+		"verify extra":                      `unexpected argument "extra" (it takes none)`,
+		"completion tcsh":                   "no completion for that shell",
+		"--wrong":                           "unknown flag --wrong",
 	} {
 		t.Run(line, func(t *testing.T) {
 			var out, errs bytes.Buffer

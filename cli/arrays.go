@@ -24,11 +24,11 @@ type arrayAnswers struct {
 }
 
 func newArrayAnswers(base answering) (answers, error) {
-	file, err := createFile(base.path)
+	file, err := base.s.createFile(base.path)
 	if err != nil {
 		return nil, err
 	}
-	spool, err := newSpool(filepath.Dir(base.path))
+	spool, err := newSpool(base.s.spoolDir(filepath.Dir(base.path)))
 	if err != nil {
 		file.discard()
 		return nil, err

@@ -152,6 +152,7 @@ func commands() []*ucli.Command {
 		verifyCommand(),
 		repairCommand(),
 		doctorCommand(),
+		serveCommand(),
 		benchCommand(),
 		completionCommand(),
 		versionCommand(),
@@ -161,7 +162,8 @@ func commands() []*ucli.Command {
 // globalFlags are the flags every command takes, before it or after it.
 func globalFlags() []ucli.Flag {
 	return []ucli.Flag{
-		&ucli.StringFlag{Name: "db", Usage: "the database `DIR`", Value: "membank.db", EnvVars: []string{"MEMBANK_DB"}},
+		&ucli.StringFlag{Name: "db", Usage: "the database `DIR`, or the http://host:port of a membank serve", Value: "membank.db", EnvVars: []string{"MEMBANK_DB"}},
+		&ucli.StringFlag{Name: "token-file", Usage: "the token of the server in `FILE`", EnvVars: []string{"MEMBANK_TOKEN_FILE"}},
 		&ucli.BoolFlag{Name: "json", Usage: "print JSON for programs instead of tables for people"},
 		&ucli.StringFlag{Name: "threads", Usage: "use `N` threads (default: all cores)", EnvVars: []string{"MEMBANK_THREADS"}},
 		&ucli.StringFlag{Name: "memory", Usage: "work within `SIZE`, e.g. 512MiB or 2g", EnvVars: []string{"MEMBANK_MEMORY"}},
@@ -195,5 +197,5 @@ Commands:{{range .VisibleCommands}}
 Flags:
 {{range .VisibleFlags}}  {{.}}
 {{end}}{{end}}
-Flags of every command: --db DIR, --json, --threads N, --memory SIZE, --quiet, --log-level LEVEL.
+Flags of every command: --db DIR|URL, --token-file FILE, --json, --threads N, --memory SIZE, --quiet, --log-level LEVEL.
 `

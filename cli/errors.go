@@ -63,6 +63,7 @@ var meanings = []struct {
 	{store.ErrRolledBack, exitCorrupt, "rolled_back", "restore the database from a copy; membank doctor says more"},
 	{store.ErrCorrupt, exitCorrupt, "corrupt", "membank verify lists the damage; restore the database from a copy, or ingest the bank again"},
 	{store.ErrLocked, exitFailure, "locked", "wait for the other process to end, or stop it"},
+	{store.ErrBusy, exitFailure, "busy", "wait until the other write is done"},
 	{store.ErrReadOnly, exitFailure, "read_only", "change the directory's permissions or its file system's, or name another with --db"},
 	{store.ErrNoSpace, exitFailure, "no_space", "free some space on that disk, or name a database on another with --db"},
 	{store.ErrForeignBadger, exitBadInput, "foreign_database", "name a directory of membank's own with --db"},

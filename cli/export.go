@@ -5,7 +5,6 @@ import (
 	"encoding/csv"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -155,7 +154,7 @@ func export(ctx context.Context, s *session, snap *store.Snapshot, path string, 
 	default:
 		return usage("-o %s: unknown kind of file (.npz, .npy or .csv)", path)
 	}
-	file, err := createFile(path)
+	file, err := s.createFile(path)
 	if err != nil {
 		return err
 	}
@@ -166,12 +165,8 @@ func export(ctx context.Context, s *session, snap *store.Snapshot, path string, 
 	if err := file.keep(); err != nil {
 		return err
 	}
-	stat, err := os.Stat(path)
-	if err != nil {
-		return err
-	}
 	info := snap.Info()
-	e := exported{info.Bank, rows.rows(), info.Dim, info.DType.String(), path, stat.Size(), time.Since(start).Seconds()}
+	e := exported{info.Bank, rows.rows(), info.Dim, info.DType.String(), path, file.size(), time.Since(start).Seconds()}
 	return s.emit(e, func(w io.Writer) {
 		fmt.Fprintf(w, "%s: %s of %d dimensions from %s, %s in %s\n", e.File, plural(e.Rows, "row"), e.Dim, e.Bank, size(e.Bytes), seconds(e.Seconds))
 	})

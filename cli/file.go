@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,7 +15,8 @@ import (
 // interrupted command leaves an older file of that name as it was.
 type newFile struct {
 	*bufio.Writer
-	f      *os.File
+	f      *os.File // nil: the answer to a request
+	out    *tally
 	target string
 	done   bool
 }
@@ -30,11 +32,31 @@ func createFile(target string) (*newFile, error) {
 		}
 		return nil, fmt.Errorf("-o %s: %w", target, err)
 	}
-	return &newFile{Writer: bufio.NewWriterSize(f, 1<<20), f: f, target: target}, nil
+	out := &tally{w: f}
+	return &newFile{Writer: bufio.NewWriterSize(out, 1<<20), f: f, out: out, target: target}, nil
 }
+
+// tally counts what passes.
+type tally struct {
+	w io.Writer
+	n int64
+}
+
+func (t *tally) Write(p []byte) (int, error) {
+	n, err := t.w.Write(p)
+	t.n += int64(n)
+	return n, err
+}
+
+// size is the bytes of a file that was kept.
+func (n *newFile) size() int64 { return n.out.n }
 
 // keep gives the file its name.
 func (n *newFile) keep() error {
+	if n.f == nil {
+		n.done = true
+		return n.Flush()
+	}
 	err := n.Flush()
 	if err == nil {
 		err = n.f.Chmod(0o644)
@@ -58,6 +80,9 @@ func (n *newFile) keep() error {
 
 // discard removes what was written, unless it was kept.
 func (n *newFile) discard() {
+	if n.f == nil {
+		return
+	}
 	if !n.done {
 		n.done = true
 		n.f.Close()

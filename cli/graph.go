@@ -70,12 +70,12 @@ func runGraph(ctx context.Context, s *session, c *ucli.Context, args []string) e
 	}
 	return s.reading(ctx, func(db *store.DB) error {
 		return snapshot(db, args[0], func(snap *store.Snapshot) error {
-			file, err := createFile(path)
+			file, err := s.createFile(path)
 			if err != nil {
 				return err
 			}
 			defer file.discard()
-			spool, err := newSpool(filepath.Dir(path))
+			spool, err := newSpool(s.spoolDir(filepath.Dir(path)))
 			if err != nil {
 				return fmt.Errorf("-o %s: %w", path, err)
 			}

@@ -24,7 +24,7 @@ func newHTMLAnswers(base answering, images string) (answers, error) {
 	if err != nil {
 		return nil, err
 	}
-	file, err := createFile(base.path)
+	file, err := base.s.createFile(base.path)
 	if err != nil {
 		pictures.close()
 		return nil, err

@@ -52,7 +52,7 @@ func ingestCommand() *ucli.Command {
 			&ucli.BoolFlag{Name: "skip-bad", Usage: "leave out rows with NaN or Inf, and say how many"},
 			&ucli.BoolFlag{Name: "no-codes", Usage: "build no codes, which make searches of many rows faster"},
 		},
-		Action: action([]string{"BANK", "FILE…"}, runIngest),
+		Action: action([]string{"BANK", "[FILE…]"}, runIngest),
 	}
 }
 
@@ -76,25 +76,15 @@ func runIngest(ctx context.Context, s *session, c *ucli.Context, args []string) 
 	if err := store.CheckName(args[0]); err != nil {
 		return err
 	}
-	in := &sources{
-		paths: args[1:], array: c.String("array"), labels: c.String("labels"), labelsArray: c.String("labels-array"),
-		keys: c.String("keys"), attributes: c.String("attributes"),
+	if len(args) == 1 && s.served == nil {
+		return usage("%s: missing FILE… (membank %s --help shows an example)", s.name, s.name)
 	}
 	start := time.Now()
-	if err := in.check(); err != nil {
+	in, err := s.rowsIn(c, args[1:])
+	if err != nil {
 		return err
 	}
-	if path := c.String("class-names"); path != "" {
-		if in.classNames != nil {
-			return usage("--class-names %s: the labels are names already (leave the flag out)", path)
-		}
-		names, err := readLines(path)
-		if err != nil {
-			return err
-		}
-		in.classNames = names
-	}
-	o.ClassNames = in.classNames
+	o.ClassNames = in.names()
 	return s.writing(ctx, true, func(db *store.DB) error {
 		if err := checkDType(db, args[0], o, c.IsSet("dtype")); err != nil {
 			return err
@@ -108,6 +98,43 @@ func runIngest(ctx context.Context, s *session, c *ucli.Context, args []string) 
 		}
 		return s.encodeIngested(ctx, db, args[0])
 	})
+}
+
+// rowsIn checks what the rows of an ingest come from.
+func (s *session) rowsIn(c *ucli.Context, paths []string) (rowsIn, error) {
+	if s.served != nil {
+		u := &upload{s: s, array: c.String("array"), labels: c.String("labels-array")}
+		if err := u.check(); err != nil {
+			return nil, err
+		}
+		if u.from.Command != "" {
+			s.line = u.from.Command
+		}
+		return u, nil
+	}
+	return fileSources(c, paths)
+}
+
+// fileSources checks the files of an ingest.
+func fileSources(c *ucli.Context, paths []string) (*sources, error) {
+	in := &sources{
+		paths: paths, array: c.String("array"), labels: c.String("labels"), labelsArray: c.String("labels-array"),
+		keys: c.String("keys"), attributes: c.String("attributes"),
+	}
+	if err := in.check(); err != nil {
+		return nil, err
+	}
+	if path := c.String("class-names"); path != "" {
+		if in.classNames != nil {
+			return nil, usage("--class-names %s: the labels are names already (leave the flag out)", path)
+		}
+		names, err := readLines(path)
+		if err != nil {
+			return nil, err
+		}
+		in.classNames = names
+	}
+	return in, nil
 }
 
 // checkDType refuses an append in another element type than the bank's own, which
@@ -128,23 +155,24 @@ func checkDType(db *store.DB, bank string, o store.WriterOptions, given bool) er
 }
 
 // ingest writes the sources into a bank and commits.
-func (s *session) ingest(ctx context.Context, db *store.DB, bank string, in *sources, o store.WriterOptions, start time.Time) (ingested, error) {
+func (s *session) ingest(ctx context.Context, db *store.DB, bank string, in rowsIn, o store.WriterOptions, start time.Time) (ingested, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	files, wait := in.provenance(ctx)
 	defer func() { cancel(); wait() }()
 	o.Source = store.Provenance{Command: s.line, Files: files, Time: start}
-	w, err := db.NewWriter(ctx, bank, in.dim, o)
+	total, dim := in.shape()
+	w, err := db.NewWriter(ctx, bank, dim, o)
 	if err != nil {
 		switch {
 		case errors.Is(err, store.ErrDim):
-			err = fmt.Errorf("%s: %w", in.files[0].path, err)
+			err = fmt.Errorf("%s: %w", in.first(), err)
 		case errors.Is(err, store.ErrBadRow):
 			err = badInput("%v (write the labels as the bank has them, all as numbers or all as names)", err)
 		}
 		return ingested{}, bankError(db, bank, err)
 	}
 	defer w.Abort()
-	progress := s.newBar("ingest "+bank, "rows", in.rows)
+	progress := s.newBar("ingest "+bank, "rows", total)
 	defer progress.close()
 	var done int64
 	err = in.stream(ctx, func(rows store.Rows) error {
@@ -166,7 +194,7 @@ func (s *session) ingest(ctx context.Context, db *store.DB, bank string, in *sou
 		return ingested{}, in.rowError(err)
 	}
 	return ingested{
-		Bank: info.Bank, Rows: info.Rows, Added: in.rows - w.Skipped(), Dim: info.Dim, DType: info.DType.String(), Classes: info.Classes,
+		Bank: info.Bank, Rows: info.Rows, Added: done - w.Skipped(), Dim: info.Dim, DType: info.DType.String(), Classes: info.Classes,
 		Skipped: w.Skipped(), ZeroVectors: w.ZeroVectors(), Bytes: info.Bytes, Generation: info.Generation,
 		Seconds: time.Since(start).Seconds(),
 	}, nil

@@ -75,51 +75,71 @@ func (p *pictures) of(key string) picture {
 	return found
 }
 
-func (p *pictures) load(key string) picture {
+func (p *pictures) load(key string) (found picture) {
+	p.candidates(key, func(data []byte) (ok bool) {
+		found, ok = thumbnailOf(data)
+		return ok
+	})
+	return found
+}
+
+// candidates gives the files that a key may mean until one is taken.
+func (p *pictures) candidates(key string, take func(data []byte) bool) {
 	for _, ext := range []string{"", ".png", ".jpg", ".jpeg"} {
 		f, err := p.root.Open(strings.TrimLeft(key, "/") + ext)
 		if err != nil {
 			continue
 		}
-		defer f.Close()
-		if stat, err := f.Stat(); err != nil || !stat.Mode().IsRegular() || stat.Size() > imageBytes {
-			continue
-		}
-		data, err := io.ReadAll(io.LimitReader(f, imageBytes))
-		if err != nil {
-			continue
-		}
-		if found, ok := thumbnailOf(data); ok {
-			return found
+		data, err := readImage(f)
+		f.Close()
+		if err == nil && take(data) {
+			return
 		}
 	}
-	return picture{}
+}
+
+func readImage(f *os.File) ([]byte, error) {
+	stat, err := f.Stat()
+	if err == nil && (!stat.Mode().IsRegular() || stat.Size() > imageBytes) {
+		err = errors.New("not an image")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(io.LimitReader(f, imageBytes))
 }
 
 // thumbnailOf decodes an image and makes it small. One that is small already is
 // kept without loss.
 func thumbnailOf(data []byte) (picture, bool) {
+	kind, small, pixels, ok := thumbnailBytes(data)
+	return picture{URI: template.URL(dataURI(kind, small)), Small: pixels <= 64}, ok
+}
+
+// thumbnailBytes is a thumbnail as a file, with its media type and the pixels of
+// the longer side of the image it is made from.
+func thumbnailBytes(data []byte) (kind string, small []byte, pixels int, ok bool) {
 	shape, _, err := image.DecodeConfig(bytes.NewReader(data))
 	if err != nil || shape.Width < 1 || shape.Height < 1 || shape.Width > imagePixels/shape.Height {
-		return picture{}, false
+		return "", nil, 0, false
 	}
 	img, _, err := image.Decode(bytes.NewReader(data))
 	if err != nil {
-		return picture{}, false
+		return "", nil, 0, false
 	}
 	longer := max(shape.Width, shape.Height)
 	var out bytes.Buffer
 	if longer <= thumbnail {
 		if err := png.Encode(&out, img); err != nil {
-			return picture{}, false
+			return "", nil, 0, false
 		}
-		return picture{URI: template.URL(dataURI("image/png", out.Bytes())), Small: longer <= 64}, true
+		return "image/png", out.Bytes(), longer, true
 	}
 	w, h := max(1, shape.Width*thumbnail/longer), max(1, shape.Height*thumbnail/longer)
 	if err := jpeg.Encode(&out, shrink(img, w, h), &jpeg.Options{Quality: 85}); err != nil {
-		return picture{}, false
+		return "", nil, 0, false
 	}
-	return picture{URI: template.URL(dataURI("image/jpeg", out.Bytes()))}, true
+	return "image/jpeg", out.Bytes(), longer, true
 }
 
 // shrink averages the pixels that fall into each pixel of a w×h image.

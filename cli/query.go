@@ -14,6 +14,7 @@ import (
 	"membank/index"
 	"membank/simd"
 	"membank/store"
+	"membank/store/dump"
 
 	"github.com/RoaringBitmap/roaring/v2/roaring64"
 	ucli "github.com/urfave/cli/v2"
@@ -72,7 +73,12 @@ func runQuery(ctx context.Context, s *session, c *ucli.Context, args []string) e
 				}
 			}
 			q := asking{asked: ask, db: db, snap: snap, batch: batchRows(snap.Info().Dim, options.K, s.memory)}
-			sink, err := newAnswers(answering{s: s, snap: snap, options: options, where: c.String("where"), path: c.String("output")}, c.String("images"))
+			q.open = func() (*dump.Reader, error) { return s.openFeatures(ask.vectors, ask.array) }
+			images := c.String("images")
+			if s.served != nil {
+				images = s.served.images
+			}
+			sink, err := newAnswers(answering{s: s, snap: snap, options: options, where: c.String("where"), path: c.String("output")}, images)
 			if err != nil {
 				return err
 			}
@@ -233,6 +239,7 @@ type asking struct {
 	db    *store.DB
 	snap  *store.Snapshot
 	batch int
+	open  func() (*dump.Reader, error) // the file of vectors
 }
 
 // search asks batch after batch and hands the answers to the sink; memory is
@@ -333,7 +340,7 @@ func (a *asking) count() (int64, error) {
 func (a *asking) batches(ctx context.Context, fn func(questions) error) error {
 	switch {
 	case a.vectors != "":
-		return fileBatches(ctx, a.vectors, a.array, a.batch, fn)
+		return fileBatches(ctx, a.open, a.batch, fn)
 	case a.from != "":
 		return snapshot(a.db, a.from, func(other *store.Snapshot) error {
 			return other.Batches(ctx, a.batch, func(b store.Batch) error {
@@ -366,8 +373,8 @@ func (a *asking) batches(ctx context.Context, fn func(questions) error) error {
 }
 
 // fileBatches reads a file of vectors in batches.
-func fileBatches(ctx context.Context, path, array string, size int, fn func(questions) error) error {
-	r, err := openFeatures(path, array)
+func fileBatches(ctx context.Context, open func() (*dump.Reader, error), size int, fn func(questions) error) error {
+	r, err := open()
 	if err != nil {
 		return err
 	}

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"membank/store"
-	"membank/store/dump"
 
 	ucli "github.com/urfave/cli/v2"
 )
@@ -57,7 +56,7 @@ func runRm(ctx context.Context, s *session, c *ucli.Context, args []string) erro
 			info = snap.Info()
 			switch {
 			case keys != "":
-				rows, err = rowsOfKeyFile(ctx, snap, keys)
+				rows, err = s.rowsOfKeyFile(ctx, snap, keys)
 			case where != "":
 				rows, err = rowsWhere(ctx, snap, where)
 			}
@@ -114,8 +113,8 @@ func (s *session) confirm(yes bool, r removal) error {
 
 // rowsOfKeyFile looks up every key of a file. One that the bank lacks is an
 // error before anything happens.
-func rowsOfKeyFile(ctx context.Context, snap *store.Snapshot, path string) ([]int64, error) {
-	file, err := dump.OpenKeys(path)
+func (s *session) rowsOfKeyFile(ctx context.Context, snap *store.Snapshot, path string) ([]int64, error) {
+	file, err := s.openKeys(path)
 	if err != nil {
 		return nil, err
 	}

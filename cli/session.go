@@ -33,6 +33,8 @@ type session struct {
 	threads     int   // 0: all cores
 	memory      int64 // bytes; 0: the rooms' own defaults
 	log         *slog.Logger
+	served      *served    // what a server runs the command with; nil: a process of its own
+	remote      *farServer // the server that --db names; nil: a directory
 }
 
 // verb is what a command does with its checked positionals.
@@ -50,7 +52,12 @@ func action(names []string, run verb) ucli.ActionFunc {
 		if err != nil {
 			return err
 		}
-		if s.memory > 0 {
+		if s.remote != nil {
+			if route := s.remote.routeOf(s, c); route != nil {
+				return s.remote.forward(c.Context, s, c, route, args)
+			}
+		}
+		if s.memory > 0 && s.served == nil {
 			defer debug.SetMemoryLimit(debug.SetMemoryLimit(s.memory))
 		}
 		if err := run(c.Context, s, c, args); err != nil {
@@ -83,8 +90,16 @@ func newSession(c *ucli.Context) (*session, error) {
 	}
 	s.line, _ = c.App.Metadata["line"].(string)
 	s.bars = barsWanted(s.stderr, s.quiet)
+	if s.served, _ = c.App.Metadata["served"].(*served); s.served != nil {
+		s.dir, s.quiet, s.threads, s.memory = s.served.db.Dir(), false, s.served.threads, s.served.memory
+		s.log = slog.New(slog.DiscardHandler)
+		return s, nil
+	}
 	if strings.Contains(s.dir, "://") {
-		return nil, usage("--db %s: this build opens directories only (give the path of a database directory)", s.dir)
+		var err error
+		if s.remote, err = newRemote(s.dir, c.String("token-file")); err != nil {
+			return nil, err
+		}
 	}
 	if s.dir == "" {
 		return nil, usage("--db is empty (give the path of a database directory)")
@@ -145,6 +160,12 @@ func (s *session) writing(ctx context.Context, create bool, work func(db *store.
 }
 
 func (s *session) with(ctx context.Context, o store.Options, work func(db *store.DB) error) (err error) {
+	if s.served != nil {
+		return work(s.served.db)
+	}
+	if s.remote != nil {
+		return usage("%s: works on a directory, not on a server (run it where the database is, with --db DIR)", s.name)
+	}
 	if !o.Create {
 		if _, err := os.Stat(s.dir); errors.Is(err, fs.ErrNotExist) {
 			return notFound("database %s: does not exist (membank ingest makes one; --db or MEMBANK_DB names it)", s.dir)

@@ -149,11 +149,9 @@ func words(line string) []string {
 	return list
 }
 
-// A whole session on real features. The transcript is read by a person; what it
-// says about neighbours and accuracies is checked against the references by the
-// tests below.
-func TestSession(t *testing.T) {
-	dir := database(t)
+// sessionFiles is a directory with what the session reads beside the features.
+func sessionFiles(t *testing.T) string {
+	t.Helper()
 	out := t.TempDir()
 	table := "key,place,year\n"
 	for i := range 2000 {
@@ -166,7 +164,10 @@ func TestSession(t *testing.T) {
 	write(t, filepath.Join(out, "where.csv"), table)
 	write(t, filepath.Join(out, "leaked.txt"), "7\n11\n")
 	write(t, filepath.Join(out, "names.txt"), "airplane\nautomobile\nbird\ncat\ndeer\ndog\nfrog\nhorse\nship\ntruck\n")
-	golden(t, "session", transcript(t, map[string]string{"$SSL": dumptest.Testdata(t, "ssl"), "$OUT": out, "$DB": dir}, `
+	return out
+}
+
+const sessionLines = `
 		membank ls
 		membank ingest moco/train $SSL/moco_v2/train_features.npy --labels $SSL/train_labels_2000.npy --attributes $OUT/where.csv --class-names $OUT/names.txt
 		membank ingest --json moco/test $SSL/moco_v2/test_features.npy --dtype f16 --labels $SSL/test_labels.npy
@@ -204,7 +205,15 @@ func TestSession(t *testing.T) {
 		membank query moco/train --row 0 --where 'year == "x"'
 		membank query moco/train --row 0 --where 'row + 1'
 		membank query moco/train --key nope --json
-		membank query moco/train --vectors $OUT/missing.npy`))
+		membank query moco/train --vectors $OUT/missing.npy`
+
+// A whole session on real features. The transcript is read by a person; what it
+// says about neighbours and accuracies is checked against the references by the
+// tests below.
+func TestSession(t *testing.T) {
+	dir := database(t)
+	out := sessionFiles(t)
+	golden(t, "session", transcript(t, map[string]string{"$SSL": dumptest.Testdata(t, "ssl"), "$OUT": out, "$DB": dir}, sessionLines))
 	if got, err := os.ReadFile(filepath.Join(out, "nn.csv")); err != nil || strings.Count(string(got), "\n") != 5 {
 		t.Errorf("nn.csv: %v\n%s", err, got)
 	}

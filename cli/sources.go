@@ -49,6 +49,25 @@ type sourceFile struct {
 	classNames []string
 }
 
+// rowsIn is where the rows of an ingest come from: files, or the body of a request.
+type rowsIn interface {
+	// check reads as far as it can without giving a row; it comes first.
+	check() error
+	shape() (rows int64, dim int) // rows −1: not known before the end
+	names() []string              // of the classes; nil: labels are numbers
+	first() string                // file, for errors
+	// provenance lists what the rows come from; wait before Commit.
+	provenance(ctx context.Context) (files []store.SourceFile, wait func() error)
+	// stream calls fn with all rows in order; what it lends is valid until fn returns.
+	stream(ctx context.Context, fn func(store.Rows) error) error
+	// rowError words an error about a row of the stream with its file and row.
+	rowError(err error) error
+}
+
+func (in *sources) shape() (rows int64, dim int) { return in.rows, in.dim }
+func (in *sources) names() []string              { return in.classNames }
+func (in *sources) first() string                { return in.files[0].path }
+
 // check opens every file once and compares what they promise.
 func (in *sources) check() error {
 	for _, path := range in.paths {
@@ -279,20 +298,25 @@ func (in *sources) place(position int64) (path string, row int64) {
 	return in.files[len(in.files)-1].path, position
 }
 
-// rowError words an error about a row of the stream with its file and the row in it.
 func (in *sources) rowError(err error) error {
+	return wordRowError(err, in.place, in.keys, in.attributes)
+}
+
+// wordRowError words an error about a row of a stream with its file and the row in
+// it. keys and attributes are the files of those, "" where they lie with the vectors.
+func wordRowError(err error, place func(position int64) (string, int64), keys, attributes string) error {
 	var duplicate *store.DuplicateKeyError
 	if errors.As(err, &duplicate) {
-		path, row := in.place(duplicate.New)
+		path, row := place(duplicate.New)
 		file := path
-		if in.keys != "" {
-			file, row = in.keys, duplicate.New
+		if keys != "" {
+			file, row = keys, duplicate.New
 		}
 		other := fmt.Sprintf("row %d of the bank", duplicate.Old)
 		if !duplicate.InBank {
-			otherPath, otherRow := in.place(duplicate.Old)
+			otherPath, otherRow := place(duplicate.Old)
 			other = fmt.Sprintf("row %d", otherRow)
-			if in.keys != "" {
+			if keys != "" {
 				other = fmt.Sprintf("row %d", duplicate.Old)
 			} else if otherPath != path {
 				other += " of " + otherPath
@@ -303,16 +327,16 @@ func (in *sources) rowError(err error) error {
 	}
 	var bad *store.RowError
 	if errors.As(err, &bad) {
-		file, row := in.place(bad.Row)
+		file, row := place(bad.Row)
 		what, remedy := strings.TrimPrefix(bad.Err.Error(), store.ErrBadRow.Error()+": "), "leave such rows out with --skip-bad"
 		switch {
 		case strings.HasPrefix(what, "key") || strings.HasPrefix(what, "its key"):
 			remedy = "a key is up to 4096 bytes of UTF-8 on one line"
-			if in.keys != "" {
-				file, row = in.keys, bad.Row
+			if keys != "" {
+				file, row = keys, bad.Row
 			}
-		case strings.Contains(what, "text") && in.attributes != "":
-			file, row, remedy = in.attributes, bad.Row, "shorten it, or leave the column out"
+		case strings.Contains(what, "text") && attributes != "":
+			file, row, remedy = attributes, bad.Row, "shorten it, or leave the column out"
 		case strings.Contains(what, "f16"):
 			remedy = "keep them as they are with --dtype f32, or leave such rows out with --skip-bad"
 		}

@@ -29,7 +29,7 @@ func (s *Server) openAPI() ([]byte, error) {
 	}
 	plain := func(summary, kind string) map[string]any {
 		return map[string]any{"summary": summary, "responses": map[string]any{
-			"200": map[string]any{"description": "As the summary says.", "content": map[string]any{kind: map[string]any{"schema": map[string]any{"type": "string"}}}},
+			"200":     map[string]any{"description": "As the summary says.", "content": map[string]any{kind: map[string]any{"schema": map[string]any{"type": "string"}}}},
 			"default": map[string]any{"$ref": "#/components/responses/Error"}}}
 	}
 	add("/healthz", "GET", plain("The process answers.", typeText))

@@ -353,4 +353,3 @@ func (g *guest) Close() error {
 	}
 	return g.Conn.Close()
 }
-

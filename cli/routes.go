@@ -1,0 +1,118 @@
+package cli
+
+import (
+	"membank/bench/eval"
+	"membank/cli/serve"
+
+	ucli "github.com/urfave/cli/v2"
+)
+
+// routed is a command as a route: what HTTP adds to what the command's table says.
+type routed struct {
+	command      []string
+	method, path string
+	args         []serve.Param
+	only         []string // the flags that are parameters; nil: all that name no file
+	without      []string
+	file         string // the flag whose file is the body; "-": positionals
+	files        []string
+	needsFile    bool
+	light, lines bool
+	result       any
+}
+
+var bankArg = []serve.Param{{Name: "bank", About: "name of the bank; a slash in it is written %2F", Required: true}}
+
+// routeTable is every command that a server offers, in the order of the help. The
+// command line at the other end finds its route here, too.
+var routeTable = []routed{
+	{command: []string{"ls"}, method: "GET", path: "/v1/banks", light: true, result: []bankLine{},
+		args: []serve.Param{{Name: "prefix", About: "only banks whose names begin so"}}},
+	{command: []string{"show"}, method: "GET", path: "/v1/banks/{bank}", args: bankArg, light: true, result: bankCard{}},
+	{command: []string{"rm"}, method: "DELETE", path: "/v1/banks/{bank}", args: bankArg, only: []string{"dry-run"}, result: removal{}},
+	{command: []string{"ingest"}, method: "POST", path: "/v1/banks/{bank}/rows", args: bankArg, file: "-", result: ingested{}},
+	{command: []string{"get"}, method: "GET", path: "/v1/banks/{bank}/rows", args: bankArg, files: []string{".npy", ".npz", ".csv"}, result: []record{}},
+	{command: []string{"rm"}, method: "POST", path: "/v1/banks/{bank}/rows/delete", args: bankArg, only: []string{"where", "dry-run"}, file: "keys", result: removal{}},
+	{command: []string{"query"}, method: "POST", path: "/v1/banks/{bank}/query", args: bankArg, file: "vectors",
+		files: []string{".npz", ".csv", ".html"}, lines: true, result: answer{}},
+	{command: []string{"graph"}, method: "POST", path: "/v1/banks/{bank}/graph", args: bankArg, files: []string{".npz"}, needsFile: true, result: graphReport{}},
+	{command: []string{"export"}, method: "GET", path: "/v1/banks/{bank}/export", args: bankArg, files: []string{".npz", ".npy", ".csv"}, needsFile: true, result: exported{}},
+	{command: []string{"index", "codes"}, method: "POST", path: "/v1/banks/{bank}/index/codes", args: bankArg, result: coded{}},
+	{command: []string{"index", "build"}, method: "POST", path: "/v1/banks/{bank}/index", args: bankArg},
+	{command: []string{"index", "show"}, method: "GET", path: "/v1/banks/{bank}/index", args: bankArg},
+	{command: []string{"index", "tune"}, method: "POST", path: "/v1/banks/{bank}/index/tune", args: bankArg},
+	{command: []string{"index", "drop"}, method: "DELETE", path: "/v1/banks/{bank}/index", args: bankArg},
+	{command: []string{"eval", "knn"}, method: "POST", path: "/v1/eval/knn", result: eval.KNNResult{}},
+	{command: []string{"eval", "retrieval"}, method: "POST", path: "/v1/eval/retrieval"},
+	{command: []string{"eval", "clusters"}, method: "POST", path: "/v1/eval/clusters"},
+	{command: []string{"eval", "fewshot"}, method: "POST", path: "/v1/eval/fewshot"},
+	{command: []string{"eval", "groups"}, method: "POST", path: "/v1/eval/groups"},
+	{command: []string{"eval", "robustness"}, method: "POST", path: "/v1/eval/robustness"},
+	{command: []string{"eval", "transfer"}, method: "POST", path: "/v1/eval/transfer"},
+	{command: []string{"compact"}, method: "POST", path: "/v1/compact"},
+}
+
+// find is the command of these words; nil if this build has none.
+func find(words []string) *ucli.Command {
+	level := commands()
+	var found *ucli.Command
+	for _, word := range words {
+		found = nil
+		for _, c := range level {
+			if c.HasName(word) {
+				found = c
+			}
+		}
+		if found == nil {
+			return nil
+		}
+		level = found.Subcommands
+	}
+	return found
+}
+
+// serveRoutes are the routes of a server: the table as far as this build has the
+// commands, their flags as parameters.
+func serveRoutes() []serve.Route {
+	var list []serve.Route
+	for _, r := range routeTable {
+		command := find(r.command)
+		if command == nil {
+			continue
+		}
+		route := serve.Route{
+			Method: r.method, Path: r.path, Summary: command.Usage, Command: r.command, Args: r.args, Files: r.files,
+			NeedsFile: r.needsFile, Light: r.light, Lines: r.lines, Result: r.result,
+		}
+		for _, p := range params(command, r.without...) {
+			if r.offers(p.Name) {
+				route.Params = append(route.Params, p)
+			}
+		}
+		if r.files != nil {
+			route.Params = append(route.Params, serve.Param{Name: "output", About: "answer with a file of this kind, F.npz say; the name is only a name"})
+		}
+		switch r.file {
+		case "":
+		case "-":
+			route.Body = serve.UploadBody
+		default:
+			route.Body, route.BodyFlag = serve.ArrayBody, r.file
+			route.Params = append(route.Params, serve.Param{Name: r.file, About: "what errors call the body; it is not opened"})
+		}
+		list = append(list, route)
+	}
+	return list
+}
+
+func (r *routed) offers(name string) bool {
+	if r.only == nil {
+		return true
+	}
+	for _, n := range r.only {
+		if n == name {
+			return true
+		}
+	}
+	return false
+}
