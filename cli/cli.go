@@ -145,6 +145,7 @@ func commands() []*ucli.Command {
 		diagnoseCommand(),
 		compareCommand(),
 		graphCommand(),
+		clusterCommand(),
 		exportCommand(),
 		rmCommand(),
 		indexCommand(),

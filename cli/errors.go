@@ -12,6 +12,7 @@ import (
 
 	"membank/bench/eval"
 	"membank/index"
+	"membank/index/kmeans"
 	"membank/store"
 	"membank/store/dump"
 )
@@ -89,6 +90,9 @@ var meanings = []struct {
 	{eval.ErrTooFew, exitBadInput, "too_few_rows", "ingest more rows"},
 	{eval.ErrUnmatched, exitBadInput, "no_rows_in_common", "banks are matched by key: ingest them with the same --keys"},
 	{eval.ErrNoAttribute, exitNotFound, "no_such_attribute", "membank show lists the attributes"},
+	{kmeans.ErrOptions, exitUsage, "usage", "see membank cluster --help"},
+	{kmeans.ErrTooFewRows, exitBadInput, "too_few_rows", "ask for fewer"},
+	{kmeans.ErrRow, exitBadInput, "bad_row", "take such rows out"},
 	{index.ErrOptions, exitUsage, "usage", "see --help"},
 	{index.ErrQuery, exitBadInput, "bad_query", "take such rows out"},
 	{index.ErrOverflow, exitBadInput, "overflow", "scale the vectors down"},

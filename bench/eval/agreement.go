@@ -130,6 +130,12 @@ func NewContingency(a, b []int64) (*Contingency, error) {
 	return t, nil
 }
 
+// Rows is the number of rows that have a label in both.
+func (t *Contingency) Rows() int64 { return t.rows }
+
+// Labels is the number of distinct labels of each.
+func (t *Contingency) Labels() (a, b int) { return len(t.a), len(t.b) }
+
 // same says that both labelings group the rows in one way.
 func (t *Contingency) same() bool {
 	return len(t.pairs) == len(t.a) && len(t.pairs) == len(t.b)

@@ -151,6 +151,14 @@ func (w *Whitened) Rows() int { return w.from.Rows() }
 // Dim is the number of directions kept.
 func (w *Whitened) Dim() int { return w.dim }
 
+// Rotation returns W, [Dim()][dim of the rows], and the mean μ [dim] that is
+// subtracted before.
+func (w *Whitened) Rotation() (rotation simd.Matrix, mean []float32) {
+	rotation = simd.NewMatrix(w.dim, w.from.Dim())
+	simd.Unpack(rotation, w.panels)
+	return rotation, w.mean
+}
+
 // Kept is the share of the variance that lies in the directions kept.
 func (w *Whitened) Kept() float64 {
 	kept := 0.0
