@@ -42,6 +42,34 @@ var crashWork = map[string]func(db *DB) error{
 		_, err := db.DeleteRows(context.Background(), "base", []int64{1, 2, 3})
 		return err
 	},
+	"group": func(db *DB) error {
+		_, err := db.Group(context.Background(), "base", []byte("other lists"), byFirst(7),
+			GroupOptions{Lists: 7, Basis: []byte("b"), Encode: sign("b")})
+		return err
+	},
+	"ungroup": func(db *DB) error {
+		_, err := db.Ungroup(context.Background(), "base", GroupOptions{})
+		return err
+	},
+	"fold": func(db *DB) error {
+		_, folded, err := db.Fold(context.Background(), "base", 0, GroupOptions{})
+		if err == nil && !folded {
+			err = errors.New("nothing was folded")
+		}
+		return err
+	},
+	"lists": func(db *DB) error {
+		_, err := db.WriteLists(context.Background(), "base", []byte("other lists"))
+		return err
+	},
+	"update": func(db *DB) error {
+		_, err := db.UpdateRows(context.Background(), "base", []int64{1, 5, 399}, gaussian(3, 16, 6), byFirst(5))
+		return err
+	},
+	"append-grouped": func(db *DB) error {
+		_, err := tryWrite(db, "base", Rows{Vectors: gaussian(500, 16, 6)}, WriterOptions{Mode: Append, Assign: byFirst(5)})
+		return err
+	},
 	"remove": func(db *DB) error {
 		_, err := db.RemoveBank(context.Background(), "base")
 		return err
