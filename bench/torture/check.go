@@ -27,6 +27,9 @@ func checkBank(ctx context.Context, db *store.DB, name string, b *bank, r *rand.
 }
 
 func checkInfo(info store.Info, name string, b *bank) error {
+	if info.Lists != b.lists {
+		return wrongf("bank %q: %d lists, expected %d", name, info.Lists, b.lists)
+	}
 	if info.Bank != name || info.Rows != b.live() || info.Next != b.next || info.Dim != b.dim || info.DType != b.dtype {
 		return wrongf("bank %q: %d of %d rows, dim %d, %v; expected %d of %d rows, dim %d, %v",
 			info.Bank, info.Rows, info.Next, info.Dim, info.DType, b.live(), b.next, b.dim, b.dtype)
@@ -50,6 +53,7 @@ func checkSnapshot(ctx context.Context, s *store.Snapshot, name string, b *bank,
 // checkRows reads all rows in order and compares everything.
 func checkRows(ctx context.Context, s *store.Snapshot, name string, b *bank) error {
 	row := int64(0)
+	scratch := make([]float32, b.dim)
 	err := s.Batches(ctx, 1000, func(batch store.Batch) error {
 		var sizes, notes []store.Value
 		for _, a := range batch.Attributes {
@@ -68,7 +72,7 @@ func checkRows(ctx context.Context, s *store.Snapshot, name string, b *bank) err
 				return wrongf("bank %q: row %d where %d of %d is expected", name, got, row, b.next)
 			}
 			seg, at := b.at(row)
-			if !slices.Equal(batch.Vectors.Row(i), seg.vectors(b.dim).Row(at)) {
+			if !slices.Equal(batch.Vectors.Row(i), b.vector(scratch, row, seg, at)) {
 				return wrongf("bank %q: row %d has another vector", name, row)
 			}
 			if key := seg.key(at, row); batch.Keys[i] != key {
@@ -131,9 +135,8 @@ func checkSome(ctx context.Context, s *store.Snapshot, name string, b *bank, r *
 	want := make([]float32, b.dim)
 	for i, record := range records {
 		seg, at := b.at(rows[i])
-		seg.vector(want, at)
 		size, note := seg.attributes(at)
-		if record.Row != rows[i] || !slices.Equal(record.Vector, want) || record.Label != seg.label(at) ||
+		if record.Row != rows[i] || !slices.Equal(record.Vector, b.vector(want, rows[i], seg, at)) || record.Label != seg.label(at) ||
 			record.Attributes["size"] != size || record.Attributes["note"] != note {
 			return wrongf("bank %q: row %d is fetched as %+v", name, rows[i], record)
 		}

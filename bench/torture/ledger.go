@@ -30,8 +30,9 @@ type change struct {
 	Dim   int     `json:"dim,omitempty"`
 	Half  bool    `json:"half,omitempty"`
 	New   segment `json:"new,omitzero"`
-	Every int     `json:"every,omitempty"` // delete rows ≡ From mod Every
+	Every int     `json:"every,omitempty"` // delete or overwrite rows ≡ From mod Every
 	From  int     `json:"from,omitempty"`
+	Lists int     `json:"lists,omitempty"` // group into so many
 }
 
 // ledger is the file together with the model that it replays to.

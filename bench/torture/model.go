@@ -2,6 +2,7 @@ package torture
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"sync"
@@ -27,6 +28,8 @@ type bank struct {
 	segments []segment
 	next     int64
 	dead     map[int64]bool
+	lists    int              // that rows are grouped by; 0: the bank is flat
+	over     map[int64]uint64 // overwritten rows: the seed of the segment whose row of that number they have become
 }
 
 // model is what a database must hold: the ledger, replayed.
@@ -42,7 +45,18 @@ func (b *bank) clone() *bank {
 	for row := range b.dead {
 		c.dead[row] = true
 	}
+	c.over = maps.Clone(b.over)
 	return &c
+}
+
+// vector returns the vector that a row has; at is where it came from. dst is
+// written to if the row was overwritten.
+func (b *bank) vector(dst []float32, row int64, s segment, at int) []float32 {
+	if seed, ok := b.over[row]; ok {
+		segment{Seed: seed}.vector(dst, int(row))
+		return dst
+	}
+	return s.vectors(b.dim).Row(at)
 }
 
 func (b *bank) live() int64 { return b.next - int64(len(b.dead)) }
@@ -176,16 +190,16 @@ var kept struct {
 // keeps the k best so far in order.
 func (b *bank) nearest(query []float32, k int, squaredDistance bool) []scored {
 	best := make([]scored, 0, k+1)
+	scratch := make([]float32, b.dim)
 	row := int64(-1)
 	for _, s := range b.segments {
-		rows := s.vectors(b.dim)
 		for i := range s.Rows {
 			row++
 			if b.dead[row] {
 				continue
 			}
 			sum := 0.0
-			for d, x := range rows.Row(i) {
+			for d, x := range b.vector(scratch, row, s, i) {
 				if squaredDistance {
 					sum -= float64(query[d]-x) * float64(query[d]-x)
 				} else {

@@ -41,6 +41,10 @@ func init() {
 		{name: "delete", weight: 3, pick: pickDelete, do: deleteRows, apply: applyDelete},
 		{name: "remove", weight: 2, pick: pickRemove, do: removeBank, apply: func(*bank, change) *bank { return nil }},
 		{name: "codes", weight: 3, pick: pickCodes, do: writeCodes, apply: func(b *bank, _ change) *bank { return b }},
+		{name: "group", weight: 4, pick: pickGroup, do: group, apply: applyLists},
+		{name: "ungroup", weight: 1, pick: pickUngroup, do: ungroup, apply: applyLists},
+		{name: "update", weight: 4, pick: pickUpdate, do: updateRows, apply: applyUpdate},
+		{name: "fold", weight: 2, pick: pickThere, do: fold, apply: func(b *bank, _ change) *bank { return b }},
 		{name: "abort", weight: 1, read: readAbort},
 		{name: "scan", weight: 2, read: func(ctx context.Context, w *worker, name string, b *bank) error {
 			return checkBank(ctx, w.db, name, b, w.rng)
@@ -144,6 +148,13 @@ func ingest(mode store.WriteMode) func(context.Context, *store.DB, change) (stor
 		o := store.WriterOptions{Mode: mode, Source: store.Provenance{Command: "torture"}}
 		if c.Half {
 			o.DType = store.F16
+		}
+		if mode == store.Append {
+			info, err := infoOf(db, c.Bank)
+			if err != nil {
+				return store.Info{}, err
+			}
+			o.Assign = assigner(info.Lists)
 		}
 		w, err := db.NewWriter(ctx, c.Bank, c.Dim, o)
 		if err != nil {
