@@ -31,6 +31,9 @@ type SampleOptions struct {
 	// Weights, if set, are the odds of each id; nil is uniform.
 	Weights *Alias
 	Scope   Scope
+	// Distinct draws without replacement, all ids equally likely: no line holds an id
+	// twice.
+	Distinct bool
 }
 
 // Sample draws negatives: a line of N ids (N+1 with PositiveFirst) for each anchor.
@@ -73,6 +76,8 @@ func (b *Bank) checkSample(o *SampleOptions) error {
 		return fmt.Errorf("%w: %d anchors and %d positives", ErrOptions, o.Anchors, len(o.Positives))
 	case o.Positives == nil && (o.PositiveFirst || o.ExcludePositive):
 		return fmt.Errorf("%w: no positives are given", ErrOptions)
+	case o.Distinct && o.Weights != nil:
+		return fmt.Errorf("%w: a draw without replacement has no weights", ErrOptions)
 	case o.Weights != nil && int64(len(o.Weights.odds)) != b.c.Rows:
 		return fmt.Errorf("%w: %d weights for %d rows", ErrOptions, len(o.Weights.odds), b.c.Rows)
 	}
@@ -113,6 +118,14 @@ func drawLines(ctx context.Context, seed uint64, rows int64, allowed func(int64)
 		may := func(id int64) bool {
 			return allowed(id) && !excluded[id] && !(o.ExcludePositive && id == positive)
 		}
+		if o.Distinct {
+			some, err := drawDistinct(draw, rows, o.N, may)
+			if err != nil {
+				return nil, err
+			}
+			lines[i] = append(line, some...)
+			continue
+		}
 		checked := false
 		for range o.N {
 			id := int64(-1)
@@ -140,6 +153,25 @@ func drawLines(ctx context.Context, seed uint64, rows int64, allowed func(int64)
 		lines[i] = line
 	}
 	return lines, nil
+}
+
+// drawDistinct draws n of the ids that may be drawn, by the first n steps of a
+// shuffle of all of them. It takes time and memory in proportion to rows.
+func drawDistinct(draw *rand.Rand, rows int64, n int, may func(int64) bool) ([]int64, error) {
+	var ids []int64
+	for id := range rows {
+		if may(id) {
+			ids = append(ids, id)
+		}
+	}
+	if len(ids) < n {
+		return nil, fmt.Errorf("%w: %d different ids of the %d that may be drawn", ErrEmpty, n, len(ids))
+	}
+	for i := range n {
+		j := i + draw.IntN(len(ids)-i)
+		ids[i], ids[j] = ids[j], ids[i]
+	}
+	return ids[:n], nil
 }
 
 func drawable(rows int64, w *Alias, may func(int64) bool) bool {
