@@ -146,6 +146,7 @@ func commands() []*ucli.Command {
 		compareCommand(),
 		graphCommand(),
 		clusterCommand(),
+		bankCommand(),
 		exportCommand(),
 		rmCommand(),
 		indexCommand(),

@@ -13,8 +13,10 @@ import (
 	"membank/bench/eval"
 	"membank/index"
 	"membank/index/kmeans"
+	"membank/index/memory"
 	"membank/store"
 	"membank/store/dump"
+	"membank/store/journal"
 )
 
 // Exit codes, as the contract names them.
@@ -78,6 +80,23 @@ var meanings = []struct {
 	{store.ErrDuplicateKey, exitBadInput, "duplicate_key", "every key names one row of the bank"},
 	{store.ErrDim, exitBadInput, "wrong_dim", "use features of one width in a bank"},
 	{store.ErrDType, exitBadInput, "wrong_dtype", "--dtype f32 keeps every value"},
+	{memory.ErrNone, exitNotFound, "no_such_bank", "membank bank show names the memory banks"},
+	{memory.ErrNoCheckpoint, exitNotFound, "no_such_checkpoint", "membank bank show lists the checkpoints"},
+	{memory.ErrExists, exitUsage, "bank_exists", "name another, or take its place with --replace"},
+	{memory.ErrKind, exitUsage, "usage", "slots are updated, a queue is pushed"},
+	{memory.ErrConfig, exitUsage, "usage", "see --help"},
+	{memory.ErrOptions, exitUsage, "usage", "see --help"},
+	{memory.ErrStep, exitUsage, "usage", "membank bank show says which step it is at"},
+	{memory.ErrNoDatabase, exitUsage, "usage", "make it in a database"},
+	{memory.ErrID, exitBadInput, "bad_id", "membank bank show says how many slots there are"},
+	{memory.ErrRows, exitBadInput, "bad_rows", "nothing was changed"},
+	{memory.ErrBatch, exitBadInput, "bad_batch", "choose --wrap modulo when the queue is made"},
+	{memory.ErrEmpty, exitBadInput, "empty", "write rows first, or take initial ones in with --scope all"},
+	{memory.ErrLost, exitCorrupt, "corrupt", "membank bank restore NAME --step N goes back to another checkpoint"},
+	{memory.ErrIncomplete, exitCorrupt, "incomplete", "membank bank drop removes it; then make it again"},
+	{journal.ErrDamaged, exitCorrupt, "corrupt", "restore the database from a copy"},
+	{journal.ErrNewer, exitBadInput, "newer_format", "use the membank that wrote it, or a newer one"},
+	{journal.ErrBusy, exitFailure, "locked", "another part of this process has it open"},
 	{dump.ErrFormat, exitBadInput, "bad_input", ""},
 	{store.ErrBadRow, exitBadInput, "bad_row", "leave such rows out with --skip-bad"},
 	{eval.ErrProtocol, exitUsage, "usage", "membank eval knn --protocol help lists them"},

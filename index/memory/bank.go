@@ -29,7 +29,7 @@ type Bank struct {
 
 	views      []*array
 	prototypes *array  // nil: none
-	version    []int64 // [Rows] step of the last write; −1 never
+	version    []int64 // [Rows] step of the last write; 0 given at creation, −1 never
 	labels     []int64 // nil: no row has one; store.NoLabel for none
 	keys       []string
 	queue      ring
@@ -220,6 +220,18 @@ func (b *Bank) initialise(ctx context.Context) error {
 // can be read. Errors: ErrNone; ErrLost when the checkpoint's bank is gone;
 // ErrIncomplete; journal.ErrDamaged, journal.ErrBusy, store.ErrCorrupt.
 func Open(ctx context.Context, db *store.DB, name string) (*Bank, error) {
+	b, err := openLog(db, name)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.load(ctx); err != nil {
+		b.Close()
+		return nil, fmt.Errorf("memory bank %q: %w", name, err)
+	}
+	return b, nil
+}
+
+func openLog(db *store.DB, name string) (*Bank, error) {
 	dir, err := db.MemoryDir(name)
 	if err != nil {
 		return nil, err
@@ -231,12 +243,7 @@ func Open(ctx context.Context, db *store.DB, name string) (*Bank, error) {
 	if err != nil {
 		return nil, fmt.Errorf("memory bank %q: %w", name, err)
 	}
-	b := &Bank{db: db, name: name, log: log, torn: log.Torn()}
-	if err := b.load(ctx); err != nil {
-		b.Close()
-		return nil, fmt.Errorf("memory bank %q: %w", name, err)
-	}
-	return b, nil
+	return &Bank{db: db, name: name, log: log, torn: log.Torn()}, nil
 }
 
 // load reads head, base and log.
@@ -427,3 +434,7 @@ func (b *Bank) Info() (Info, error) {
 	}
 	return i, nil
 }
+
+// Torn is how many bytes behind the last acknowledged change the log held when the
+// bank was opened: what a killed process had begun to write.
+func (b *Bank) Torn() int64 { return b.torn }

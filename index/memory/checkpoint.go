@@ -18,8 +18,8 @@ import (
 // Checkpoint is a state of a bank that was given a bank of its own to lie in, or
 // one for each view: ordinary banks, which query, eval, diagnose and export read
 // like any other. Row i is slot or position i; positions of a queue that nothing
-// was pushed to are left out. Attribute "step" is the version of a row, null for
-// never, and "sample" the key that was pushed with a row of a queue.
+// was pushed to are left out. Attribute "step" is the version of a row (null: never
+// written), and "sample" the key that was pushed with a row of a queue.
 type Checkpoint struct {
 	Step  int64     `json:"step"`
 	Bank  string    `json:"checkpoint"` // of the first view
@@ -404,27 +404,67 @@ func (b *Bank) Restore(ctx context.Context, step int64) (Checkpoint, error) {
 	if b.db.ReadOnly() {
 		return Checkpoint{}, fmt.Errorf("%s: %w", b.db.Dir(), store.ErrReadOnly)
 	}
-	at := b.head.find(step)
-	if at < 0 {
-		steps := make([]int64, len(b.head.Checkpoints))
-		for i, c := range b.head.Checkpoints {
+	c, err := b.restore(ctx, step)
+	if err != nil && !errors.Is(err, ErrNoCheckpoint) {
+		b.broken = err
+	}
+	return c, err
+}
+
+// restore is Restore, alone with the bank.
+func (b *Bank) restore(ctx context.Context, step int64) (Checkpoint, error) {
+	h := b.head
+	if h.Base = h.find(step); h.Base < 0 {
+		steps := make([]int64, len(h.Checkpoints))
+		for i, c := range h.Checkpoints {
 			steps[i] = c.Step
 		}
 		return Checkpoint{}, fmt.Errorf("%w: step %d of %q (there are %v)", ErrNoCheckpoint, step, b.name, steps)
 	}
-	c := b.head.Checkpoints[at]
-	h := b.head
-	h.Base = at
+	c := h.Checkpoints[h.Base]
 	err := b.loadCheckpoint(ctx, c)
 	if err == nil {
 		err = b.restart(h)
 	}
 	if err != nil {
-		b.broken = err
 		return Checkpoint{}, fmt.Errorf("memory bank %q: %w", b.name, err)
 	}
 	b.dirty, b.dirtyProto = nil, nil
 	return c, nil
+}
+
+// OpenAt opens a memory bank at the checkpoint of a step, as Open and Restore do, and
+// reads neither the checkpoint that its log applies to nor what the log says: it is
+// the way back when that checkpoint is lost. An error leaves everything as it was.
+func OpenAt(ctx context.Context, db *store.DB, name string, step int64) (*Bank, Checkpoint, error) {
+	if db.ReadOnly() {
+		return nil, Checkpoint{}, fmt.Errorf("%s: %w", db.Dir(), store.ErrReadOnly)
+	}
+	b, err := openLog(db, name)
+	if err != nil {
+		return nil, Checkpoint{}, err
+	}
+	var c Checkpoint
+	if b.head, err = decodeHead(b.log.Head()); err == nil {
+		b.c = b.head.Config
+		err = b.log.Replay(ctx, func(r journal.Record) error {
+			if r.Kind == kindForget {
+				b.head.forget(r.Step)
+			}
+			return nil
+		})
+	}
+	if err == nil {
+		err = b.allocate()
+	}
+	if err == nil {
+		c, err = b.restore(ctx, step)
+	}
+	if err != nil {
+		b.Close()
+		return nil, c, err
+	}
+	return b, c, nil
 }
 
 // Forget removes the checkpoint of a step and its banks. The one that the log

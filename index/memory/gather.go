@@ -57,7 +57,7 @@ func (b *Bank) gather(ids []int64) ([]simd.Matrix, error) {
 
 // Column is what a bank knows of rows beside their vectors.
 type Column struct {
-	Version []int64  // step of the last write, −1 for never
+	Version []int64  // step of the last write, 0 for rows given at the creation, −1 for never
 	Labels  []int64  // nil: no row has one; store.NoLabel for none
 	Keys    []string // nil: no row has one
 }
