@@ -68,7 +68,7 @@ func (j *Journal) recover() error {
 	}
 	s := newScanner(j.f, size)
 	j.end = s.at
-	reason := ""
+	reason, headed := "", false
 	for {
 		h, payload, err := s.next()
 		if err == io.EOF {
@@ -89,14 +89,14 @@ func (j *Journal) recover() error {
 			break
 		}
 		if h.kind == kindHead {
-			j.head = bytes.Clone(payload)
+			j.head, headed = bytes.Clone(payload), true
 		}
 		j.sequence++
 		if !h.more {
 			j.end = s.at
 		}
 	}
-	if j.head == nil {
+	if !headed {
 		return &DamageError{Path: j.path(), Offset: fileHeader, Reason: "its head: " + reason}
 	}
 	if reason != "" {
