@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -46,14 +46,15 @@ type RunOptions struct {
 
 // Prediction is what the neighbours say about one query.
 type Prediction struct {
-	Row    int64   // of the query bank
-	Label  int64   // as the query bank has it
-	K      int     // as asked
-	Class  int64   // the gallery's label with the largest vote; NoLabel if nothing could vote
-	Right  bool    // Class is the query's own
-	Share  float64 // of all votes, those for Class
-	Margin float64 // (first vote - second vote) / all votes
-	Gap    float64 // similarity, or squared distance, between the last neighbour that voted and the next; +Inf if none is left
+	Row       int64   // of the query bank
+	Label     int64   // as the query bank has it
+	K         int     // as asked
+	Class     int64   // the gallery's label with the largest vote; NoLabel if nothing could vote
+	Right     bool    // Class is the query's own
+	Share     float64 // of all votes, those for Class: a confidence
+	Margin    float64 // (first vote - second vote) / all votes
+	Agreement float64 // of the neighbours that voted, those of Class
+	Gap       float64 // similarity, or squared distance, between the last neighbour that voted and the next; +Inf if none is left
 }
 
 // Evaluate scores the gallery train with the labelled rows of test. Leave-one-out
@@ -65,39 +66,67 @@ type Prediction struct {
 // a place among the k. k beyond the number of rows that can vote is cut to it.
 //
 // The cost is that of searching all queries; the votes are noise beside it. Memory
-// is 8 bytes a gallery row for its class, plus batches of queries that fit
+// is 16 bytes a gallery row and 8 a query row for labels, plus batches of queries that fit
 // RunOptions.Memory. The result is the same for any threads, memory and SIMD
 // level, except for Seconds. ctx stops it between blocks.
 func (e KNN) Evaluate(ctx context.Context, train, test *store.Snapshot, o RunOptions) (*KNNResult, error) {
+	if _, err := e.Protocol(); err != nil {
+		return nil, err
+	}
+	gallery, err := NewSet(ctx, train)
+	if err != nil {
+		return nil, err
+	}
+	queries := gallery // one generation, whatever was written between two snapshots
+	if test != nil && !(e.LeaveOneOut && test.Bank() == train.Bank()) {
+		if queries, err = NewSet(ctx, test); err != nil {
+			return nil, err
+		}
+	}
+	return e.EvaluateSets(ctx, gallery, queries, o)
+}
+
+// EvaluateSets is Evaluate on rows that need not be a bank's as they are stored.
+// Leave-one-out wants one Set for both.
+func (e KNN) EvaluateSets(ctx context.Context, train, test *Set, o RunOptions) (*KNNResult, error) {
+	r, err := e.run(ctx, train, test, o, false)
+	if err != nil {
+		return nil, err
+	}
+	if r.result.TestRows == 0 {
+		return nil, fmt.Errorf("%w in bank %q: nothing to ask (ingest it with labels)", ErrNoLabels, test.use.Bank)
+	}
+	return r.result, nil
+}
+
+// run asks the rows of test that have a label, or all of them.
+func (e KNN) run(ctx context.Context, train, test *Set, o RunOptions, all bool) (*run, error) {
 	start := time.Now()
 	rule, err := e.Protocol()
 	if err != nil {
 		return nil, err
 	}
-	if test == nil || e.LeaveOneOut && test.Bank() == train.Bank() {
-		test = train // one generation, whatever was written between two snapshots
-	}
-	r, err := newRun(ctx, rule, e.LeaveOneOut, train, test, o)
+	r, err := newRun(rule, e.LeaveOneOut, train, test, o)
 	if err != nil {
 		return nil, err
 	}
-	if err := r.ask(ctx, test); err != nil {
+	r.all = all
+	if err := r.ask(ctx); err != nil {
 		return nil, err
-	}
-	if r.result.TestRows == 0 {
-		return nil, fmt.Errorf("%w in bank %q: nothing to ask (ingest it with labels)", ErrNoLabels, test.Bank())
 	}
 	r.finish(e.PerClass)
 	r.result.Seconds = time.Since(start).Seconds()
-	return r.result, nil
+	return r, nil
 }
 
 // run is one evaluation under way.
 type run struct {
 	rule    Protocol
 	leave   bool
+	all     bool // queries without a label are asked, too
 	options RunOptions
-	ix      *index.Index
+	train   *Set
+	test    *Set
 	gallery dictionary
 	labels  translation
 	classOf []int64 // class of each gallery row number, -1: none
@@ -112,31 +141,23 @@ type run struct {
 	unseen  map[int64]bool // labels that the gallery lacks
 }
 
-func newRun(ctx context.Context, rule Protocol, leave bool, train, test *store.Snapshot, o RunOptions) (*run, error) {
-	if o.Threads <= 0 {
-		o.Threads = runtime.GOMAXPROCS(0)
-	}
-	if o.Memory <= 0 {
-		o.Memory = 256 << 20
-	}
-	a, b := train.Info(), test.Info()
+func newRun(rule Protocol, leave bool, train, test *Set, o RunOptions) (*run, error) {
+	o.defaults()
+	a, b := train.use, test.use
 	if leave && test != train {
 		return nil, fmt.Errorf("%w: %q and %q (give the same bank for both)", ErrLeaveOneOut, a.Bank, b.Bank)
 	}
-	if a.Dim != b.Dim {
-		return nil, fmt.Errorf("%w: gallery %q has %d, queries %q have %d", store.ErrDim, a.Bank, a.Dim, b.Bank, b.Dim)
+	if train.dim != test.dim {
+		return nil, fmt.Errorf("%w: gallery %q has %d, queries %q have %d", store.ErrDim, a.Bank, train.dim, b.Bank, test.dim)
 	}
-	labels, err := train.Labels(ctx)
-	if err != nil {
-		return nil, err
-	}
-	gallery, labelled := newDictionary(labels, a.ClassNames)
+	labels := slices.Clone(train.labels)
+	gallery, labelled := newDictionary(labels, train.names)
 	if labelled == 0 {
 		return nil, fmt.Errorf("%w in bank %q: nothing can vote (ingest it with labels)", ErrNoLabels, a.Bank)
 	}
 	r := &run{
-		rule: rule, leave: leave, options: o, ix: index.New(train),
-		gallery: gallery, labels: newTranslation(gallery, b.ClassNames), classOf: labels,
+		rule: rule, leave: leave, options: o, train: train, test: test,
+		gallery: gallery, labels: newTranslation(gallery, test.names), classOf: labels,
 		voters: int(labelled), total: b.Rows, unseen: map[int64]bool{},
 	}
 	if leave {
@@ -154,9 +175,8 @@ func newRun(ctx context.Context, rule Protocol, leave bool, train, test *store.S
 	}
 	r.result = &KNNResult{
 		Protocol: rule.Name, Rules: rule,
-		TrainRows: labelled, Dim: a.Dim, Classes: len(gallery.labels),
-		Train:           BankUse{a.Bank, a.Generation, a.DType.String(), a.Rows},
-		Test:            BankUse{b.Bank, b.Generation, b.DType.String(), b.Rows},
+		TrainRows: labelled, Dim: train.dim, Classes: len(gallery.labels),
+		Train: a, Test: b, Transforms: train.made,
 		TrainUnlabelled: a.Rows - labelled,
 		LabelsMatchedBy: r.labels.matchedBy(),
 		SelfExcluded:    leave,
@@ -175,15 +195,16 @@ type batch struct {
 }
 
 // ask streams the query bank through batches.
-func (r *run) ask(ctx context.Context, test *store.Snapshot) error {
+func (r *run) ask(ctx context.Context) error {
 	size := r.batchSize()
 	b := &batch{
 		vectors: simd.NewMatrix(size, r.result.Dim),
 		out:     make([]outcome, size*len(r.ks)),
 	}
-	err := test.Batches(ctx, min(size, 256), func(in store.Batch) error {
-		for i, label := range in.Labels {
-			if label == store.NoLabel {
+	err := r.test.batches(ctx, min(size, 256), func(rows []int64, vectors simd.Matrix) error {
+		for i, row := range rows {
+			label := r.test.labels[row]
+			if label == store.NoLabel && !r.all {
 				r.result.TestUnlabelled++
 				r.done++
 				continue
@@ -193,13 +214,15 @@ func (r *run) ask(ctx context.Context, test *store.Snapshot) error {
 					return err
 				}
 			}
-			copy(b.vectors.Row(len(b.rows)), in.Vectors.Row(i))
-			truth := r.labels.class(label)
-			if truth < 0 {
-				r.unseen[label] = true
-				r.result.UnseenQueries++
+			copy(b.vectors.Row(len(b.rows)), vectors.Row(i))
+			truth := -1
+			if label != store.NoLabel {
+				if truth = r.labels.class(label); truth < 0 {
+					r.unseen[label] = true
+					r.result.UnseenQueries++
+				}
 			}
-			b.rows, b.labels, b.truths = append(b.rows, in.Rows[i]), append(b.labels, label), append(b.truths, truth)
+			b.rows, b.labels, b.truths = append(b.rows, row), append(b.labels, label), append(b.truths, truth)
 		}
 		return nil
 	})
@@ -280,7 +303,7 @@ func (r *run) neighbours(ctx context.Context, b *batch) ([][]index.Hit, error) {
 			r.progress(int64(len(b.rows)) * done / max(1, total))
 		}
 	}
-	found, err := r.ix.Search(ctx, b.vectors.Slice(0, len(b.rows)), o)
+	found, err := r.train.ix.Search(ctx, b.vectors.Slice(0, len(b.rows)), o)
 	if q := (*index.QueryError)(nil); errors.As(err, &q) {
 		return nil, fmt.Errorf("bank %q row %d: %w", r.result.Test.Bank, b.rows[q.Query], q.Err)
 	}
@@ -295,13 +318,20 @@ func (r *run) progress(within int64) {
 
 // tell counts query i of the batch, and reports it where that was asked for.
 func (r *run) tell(b *batch, i int) {
-	r.result.TestRows++
+	labelled := b.labels[i] != store.NoLabel
+	if labelled {
+		r.result.TestRows++
+	} else {
+		r.result.TestUnlabelled++
+	}
 	key := classKey{class: b.truths[i]}
 	if key.class < 0 {
 		key.label = b.labels[i]
 	}
 	for j, o := range b.out[i*len(r.ks):][:len(r.ks)] {
-		r.tallies[j].add(key, o, min(r.ks[j], r.voters))
+		if labelled {
+			r.tallies[j].add(key, o, min(r.ks[j], r.voters))
+		}
 		if o.overflow && j == 0 {
 			r.result.OverflowQueries++
 		}
@@ -310,7 +340,7 @@ func (r *run) tell(b *batch, i int) {
 		}
 		p := Prediction{
 			Row: b.rows[i], Label: b.labels[i], K: r.ks[j], Class: store.NoLabel,
-			Share: o.share, Margin: o.margin, Gap: o.gap,
+			Share: o.share, Margin: o.margin, Agreement: o.agreement, Gap: o.gap,
 		}
 		if o.class >= 0 {
 			p.Class, p.Right = r.gallery.labels[o.class], int(o.class) == b.truths[i]

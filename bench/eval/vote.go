@@ -12,23 +12,26 @@ type ballot struct {
 	rule    Protocol
 	classOf []int64   // class index of each gallery row, -1 without a label
 	votes   []float64 // [classes]
+	counts  []int32   // [classes] neighbours that voted so
 	voted   []int32   // classes with a vote so far, in neighbour order
 	total   float64
+	voters  int32
 }
 
 // outcome is what one query comes to at one k.
 type outcome struct {
-	class    int32   // first of the class order, -1 if nothing voted
-	rank     int32   // place of the query's own class in the class order, from 0; -1 if the gallery lacks it
-	hasVote  bool    // the query's own class has one
-	share    float64 // first vote / all votes
-	margin   float64 // (first vote - second vote) / all votes
-	gap      float64 // similarity of the last that voted - that of the next; +Inf if there is none
-	overflow bool    // exp(s/T) of the nearest overflows float32
+	class     int32   // first of the class order, -1 if nothing voted
+	rank      int32   // place of the query's own class in the class order, from 0; -1 if the gallery lacks it
+	hasVote   bool    // the query's own class has one
+	share     float64 // first vote / all votes
+	margin    float64 // (first vote - second vote) / all votes
+	agreement float64 // of the neighbours that voted, those for class
+	gap       float64 // similarity of the last that voted - that of the next; +Inf if there is none
+	overflow  bool    // exp(s/T) of the nearest overflows float32
 }
 
 func newBallot(rule Protocol, classOf []int64, classes int) *ballot {
-	return &ballot{rule: rule, classOf: classOf, votes: make([]float64, classes)}
+	return &ballot{rule: rule, classOf: classOf, votes: make([]float64, classes), counts: make([]int32, classes)}
 }
 
 // count fills out[i] with the outcome at ks[i] (ascending) for a query of class
@@ -51,9 +54,9 @@ func (b *ballot) count(out []outcome, ks []int, hits []index.Hit, truth int) {
 
 func (b *ballot) reset() {
 	for _, c := range b.voted {
-		b.votes[c] = 0
+		b.votes[c], b.counts[c] = 0, 0
 	}
-	b.voted, b.total = b.voted[:0], 0
+	b.voted, b.total, b.voters = b.voted[:0], 0, 0
 }
 
 // add leaves out a weight of 0 (far beyond the best, in units of T): a class
@@ -68,6 +71,8 @@ func (b *ballot) add(row int64, weight float64) {
 	}
 	b.votes[c] += weight
 	b.total += weight
+	b.counts[c]++
+	b.voters++
 }
 
 // weight of the i-th neighbour.
@@ -125,6 +130,7 @@ func (b *ballot) result(truth int) outcome {
 	}
 	if b.total > 0 {
 		o.share, o.margin = first/b.total, (first-second)/b.total
+		o.agreement = float64(b.counts[o.class]) / float64(b.voters)
 	}
 	if truth >= 0 {
 		o.rank, o.hasVote = b.rank(truth), b.votes[truth] > 0
