@@ -94,13 +94,13 @@ func (t transforms) open(ctx context.Context, s *session, db *store.DB, banks ..
 	if t.whiten != "" {
 		from, err := stored(t.from)
 		if err == nil {
-			whitening, err = eval.LearnWhitening(ctx, from, t.whiten, t.dims)
+			whitening, err = eval.LearnWhitening(ctx, from, t.whiten, t.dims, s.threads)
 		}
 		if err != nil {
 			return nil, err
 		}
-		if whitening.Dropped > 0 {
-			s.remark("%s: %s without variance are left out", whitening, plural(whitening.Dropped, "direction"))
+		if whitening.Dropped() > 0 {
+			s.remark("%s: %s without variance are left out", whitening, plural(whitening.Dropped(), "direction"))
 		}
 	}
 	for _, bank := range banks {

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"membank/index"
+	"membank/index/kmeans"
 	"membank/simd"
 	"membank/store"
 )
@@ -67,6 +68,22 @@ func (s *Set) batches(ctx context.Context, size int, fn func(rows []int64, vecto
 	}
 	return nil
 }
+
+// source is the rows as clustering reads them, and the row number of each: an index
+// may have moved them.
+func (s *Set) source(ctx context.Context) (_ kmeans.Source, number func(i int) int64, err error) {
+	if s.snap == nil {
+		return kmeans.Matrix(s.rows), func(i int) int64 { return int64(i) }, nil
+	}
+	bank, err := kmeans.Bank(ctx, s.snap)
+	if err != nil {
+		return nil, nil, err
+	}
+	return bank, bank.Number, nil
+}
+
+// alive says that a row number is a row's.
+func (s *Set) alive(row int64) bool { return s.snap == nil || s.snap.Alive(row) }
 
 // rowKeys returns the key of every row number, "" for deleted rows.
 func (s *Set) rowKeys(ctx context.Context) ([]string, error) {

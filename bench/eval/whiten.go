@@ -2,63 +2,49 @@ package eval
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"math"
 	"slices"
 
+	"membank/index/kmeans"
 	"membank/simd"
-	"membank/store"
-
-	"gonum.org/v1/gonum/blas"
-	"gonum.org/v1/gonum/blas/blas64"
-	"gonum.org/v1/gonum/mat"
 )
 
-// WhiteningVariant is one of the PCA-whitenings that published code computes. All of
-// them take rows as stored, subtract the mean, rotate to principal directions, divide
-// each coordinate by the root of its eigenvalue, and L2-normalise what comes out.
-// They differ in what is decomposed:
+// WhiteningVariant is one of the PCA-whitenings of published code: rows less their
+// mean, along principal directions, each divided by the root of its eigenvalue, then
+// L2-normalised. A figure needs its name, as they differ in what is decomposed.
 type WhiteningVariant struct {
-	Name    string
-	About   string
-	Centred bool    // covariance; else the second moments, mean and all
-	PerRow  bool    // divided by the number of rows; after L2 it matters only with other variants
-	Floor   float64 // eigenvalues are raised to this share of the largest
-	Dims    int     // directions kept unless told otherwise; 0: all
+	Name  string
+	About string
+	Dims  int // directions kept unless told otherwise; 0: all
+	how   kmeans.Whitening
 }
 
 // WhiteningVariants are the variants by name.
 func WhiteningVariants() []WhiteningVariant { return slices.Clone(whitenings) }
 
+// VISSL does not divide its scatter by the number of rows, which is one factor for all
+// directions and gone after L2: it is DeepCluster's with other dimensions.
 var whitenings = []WhiteningVariant{
-	{"dino", "DINO's copy detection: un-centred moments, though the mean is subtracted", false, true, 1e-5, 0},
-	{"vissl", "VISSL: centred scatter, not divided by the rows, 512 directions", true, false, 1e-5, 512},
-	{"deepcluster", "DeepCluster: faiss PCAMatrix with eigenvalue power -1/2, 256 directions", true, true, 0, 256},
-	{"faiss", "faiss PCAW: covariance, no floor, all directions", true, true, 0, 0},
+	{"dino", "copy detection of DINO: moments about the origin, though the mean is subtracted; eigenvalues at least 1e-5 of the largest", 0, kmeans.DINO},
+	{"vissl", "covariance, eigenvalues at least 1e-5 of the largest, 512 directions", 512, kmeans.DeepCluster},
+	{"deepcluster", "the same with 256 directions", 256, kmeans.DeepCluster},
+	{"faiss", "PCAW,L2norm: covariance, eigenvalues as they are; directions without variance are left out", 0, kmeans.FAISS},
 }
 
-// Whitening is learnt from one bank and applied to others.
+// Whitening is learnt from one bank and applied to others. Its own directory of
+// formulas and costs is kmeans.Whiten.
 type Whitening struct {
 	Variant WhiteningVariant
-	Dims    int    // directions kept
 	From    string // the bank it was learnt from
-	// Dropped is how many of the directions had no variance. Where nothing floors
-	// their eigenvalue faiss divides by zero; here they are left out.
-	Dropped int
-
-	mean []float64
-	w    blas64.General // [Dims][dim]
+	w       *kmeans.Whitened
+	dim     int // of the rows it takes
 }
 
-// noVariance is the share of the largest eigenvalue below which one is rounding.
-const noVariance = 1e-12
-
-// LearnWhitening decomposes the rows of a bank: two readings of it in float64, and one
-// eigenvalue problem of its dimension. dims 0 keeps what the variant keeps. The mean
-// is taken off before anything is multiplied, so a bank that is nearly all mean
-// loses no digits. Errors: ErrWhitening for a name that is none, fewer than two rows,
-// rows without any variance, and more directions than dimensions.
-func LearnWhitening(ctx context.Context, s *Set, name string, dims int) (*Whitening, error) {
+// LearnWhitening decomposes the rows of a set; dims 0 keeps what the variant keeps.
+// Errors: ErrWhitening for a name that is none, fewer than two rows, rows that are all
+// equal, and more directions than dimensions.
+func LearnWhitening(ctx context.Context, s *Set, name string, dims, threads int) (*Whitening, error) {
 	at := slices.IndexFunc(whitenings, func(v WhiteningVariant) bool { return v.Name == name })
 	if at < 0 {
 		return nil, fmt.Errorf("%w: %q is none of dino, vissl, deepcluster, faiss", ErrWhitening, name)
@@ -75,125 +61,87 @@ func LearnWhitening(ctx context.Context, s *Set, name string, dims int) (*Whiten
 	case s.use.Rows < 2:
 		return nil, fmt.Errorf("%w: bank %q has %d rows, and directions need two at least", ErrWhitening, s.use.Bank, s.use.Rows)
 	}
-	mean, scatter, err := moments(ctx, s)
+	if equal, err := s.allEqual(ctx); err != nil || equal {
+		return nil, errors.Join(err, fmt.Errorf("%w: all rows of bank %q are equal", ErrWhitening, s.use.Bank))
+	}
+	source, _, err := s.source(ctx)
 	if err != nil {
 		return nil, err
 	}
-	n := float64(s.use.Rows)
-	if !v.Centred { // Σ xxᵀ = Σ (x−μ)(x−μ)ᵀ + n·μμᵀ
-		scatter.SymRankOne(scatter, n, mat.NewVecDense(s.dim, mean))
+	w, err := kmeans.Whiten(ctx, source, kmeans.WhitenOptions{Dim: dims, How: v.how, Threads: threads})
+	if err != nil {
+		return nil, fmt.Errorf("bank %q: %w", s.use.Bank, err)
 	}
-	if v.PerRow {
-		scatter.ScaleSym(1/n, scatter)
-	}
-	var eigen mat.EigenSym
-	if !eigen.Factorize(scatter, true) {
-		return nil, fmt.Errorf("%w: the eigenvalues of bank %q do not converge", ErrWhitening, s.use.Bank)
-	}
-	values := eigen.Values(nil) // ascending
-	var vectors mat.Dense
-	eigen.VectorsTo(&vectors)
-	most := values[s.dim-1]
-	if !(most > 0) {
-		return nil, fmt.Errorf("%w: all rows of bank %q are equal", ErrWhitening, s.use.Bank)
-	}
-	w := &Whitening{Variant: v, Dims: dims, From: s.use.Bank, mean: mean, w: blas64.General{Rows: dims, Cols: s.dim, Stride: s.dim, Data: make([]float64, dims*s.dim)}}
-	for i := range dims {
-		value := max(values[s.dim-1-i], v.Floor*most)
-		if value <= noVariance*most {
-			w.Dropped++
-			continue
-		}
-		for d := range s.dim {
-			w.w.Data[i*s.dim+d] = vectors.At(d, s.dim-1-i) / math.Sqrt(value)
-		}
-	}
-	return w, nil
+	return &Whitening{Variant: v, From: s.use.Bank, w: w, dim: s.dim}, nil
 }
 
-// momentBatch rows are multiplied at once.
-const momentBatch = 256
-
-// moments are the mean and the centred scatter matrix Σ (x−μ)(x−μ)ᵀ, summed in row
-// order.
-func moments(ctx context.Context, s *Set) (mean []float64, scatter *mat.SymDense, err error) {
-	mean = make([]float64, s.dim)
-	if err := s.batches(ctx, momentBatch, func(_ []int64, m simd.Matrix) error {
-		for i := range m.Rows {
-			for d, v := range m.Row(i) {
-				mean[d] += float64(v)
-			}
-		}
-		return nil
-	}); err != nil {
-		return nil, nil, err
-	}
-	for d := range mean {
-		mean[d] /= float64(s.use.Rows)
-	}
-	scatter = mat.NewSymDense(s.dim, nil)
-	centred := make([]float64, momentBatch*s.dim)
-	err = s.batches(ctx, momentBatch, func(_ []int64, m simd.Matrix) error {
-		x := centre(centred, m, mean)
-		blas64.Syrk(blas.Trans, 1, x, 1, scatter.RawSymmetric())
-		return nil
-	})
-	return mean, scatter, err
-}
-
-// centre is the rows of m less the mean, in to.
-func centre(to []float64, m simd.Matrix, mean []float64) blas64.General {
-	for i := range m.Rows {
-		row := to[i*m.Dim:][:m.Dim]
-		for d, v := range m.Row(i) {
-			row[d] = float64(v) - mean[d]
-		}
-	}
-	return blas64.General{Rows: m.Rows, Cols: m.Dim, Stride: m.Dim, Data: to[:m.Rows*m.Dim]}
-}
+// Dropped is how many directions had no variance, and are left out.
+func (w *Whitening) Dropped() int { return w.w.Dropped() }
 
 // String names the whitening for a protocol.
 func (w *Whitening) String() string {
-	return fmt.Sprintf("%s whitening to %d from %s", w.Variant.Name, w.Dims-w.Dropped, w.From)
+	return fmt.Sprintf("%s whitening to %d from %s", w.Variant.Name, w.w.Dim()-w.Dropped(), w.From)
 }
 
-// Apply whitens all rows of a set and L2-normalises them. The result is in memory,
-// 8·Dims bytes a row; more than memory bytes is an ErrWhitening. Its row numbers
-// are positions among the live rows.
+// Apply whitens all rows of a set and L2-normalises them. The result is in memory, 8
+// bytes a number; more than memory bytes is an ErrWhitening. Its row numbers are
+// positions among the live rows.
 func (w *Whitening) Apply(ctx context.Context, s *Set, memory int64) (*Set, error) {
-	if s.dim != w.w.Cols {
-		return nil, fmt.Errorf("%w: bank %q has %d, the whitening from %q %d", store.ErrDim, s.use.Bank, s.dim, w.From, w.w.Cols)
+	source, number, err := s.source(ctx)
+	if err != nil {
+		return nil, err
 	}
-	if need := s.use.Rows * int64(w.Dims) * 8; need > memory {
+	rotated, err := w.w.On(source)
+	if err != nil {
+		return nil, fmt.Errorf("%w: bank %q: %v", ErrWhitening, s.use.Bank, err)
+	}
+	if need := s.use.Rows * int64(rotated.Dim()) * 8; need > memory {
 		return nil, fmt.Errorf("%w: the whitened rows of %q take %d MiB of %d (raise --memory, or keep fewer directions)", ErrWhitening, s.use.Bank, need>>20, memory>>20)
 	}
 	keys, err := s.rowKeys(ctx)
 	if err != nil {
 		return nil, err
 	}
-	to := &Set{use: s.use, dim: w.Dims, names: s.names, made: append(slices.Clone(s.made), w.String())}
-	to.rows = simd.NewMatrix(int(s.use.Rows), w.Dims)
-	x, y := make([]float64, momentBatch*s.dim), make([]float64, momentBatch*w.Dims)
-	if err := s.batches(ctx, momentBatch, func(rows []int64, m simd.Matrix) error {
-		product := blas64.General{Rows: m.Rows, Cols: w.Dims, Stride: w.Dims, Data: y[:m.Rows*w.Dims]}
-		blas64.Gemm(blas.NoTrans, blas.Trans, 1, centre(x, m, w.mean), w.w, 0, product)
-		for i, row := range rows {
-			whitened := y[i*w.Dims:][:w.Dims]
-			norm := 0.0
-			for _, v := range whitened {
-				norm += v * v
-			}
-			norm = max(math.Sqrt(norm), NormaliseEps)
-			out := to.rows.Row(len(to.labels))
-			for d, v := range whitened {
-				out[d] = float32(v / norm)
-			}
-			to.labels = append(to.labels, s.labels[row])
+	to := &Set{use: s.use, dim: rotated.Dim(), names: s.names, made: append(slices.Clone(s.made), w.String())}
+	to.rows = simd.NewMatrix(int(s.use.Rows), to.dim)
+	place := make([]int, len(s.labels)) // of a row number among the live ones
+	for row, label := range s.labels {
+		if s.alive(int64(row)) {
+			place[row] = len(to.labels)
+			to.labels = append(to.labels, label)
 			to.keys = append(to.keys, keys[row])
 		}
-		return nil
-	}); err != nil {
-		return nil, err
+	}
+	part := simd.NewMatrix(min(4096, to.rows.Rows), to.dim)
+	for first := 0; first < to.rows.Rows; first += part.Rows {
+		some := part.Slice(0, min(part.Rows, to.rows.Rows-first))
+		if err := rotated.Read(ctx, first, some); err != nil {
+			return nil, err
+		}
+		for i := range some.Rows {
+			copy(to.rows.Row(place[number(first+i)]), some.Row(i))
+		}
 	}
 	return to, to.index()
+}
+
+// allEqual says that no row differs from the first.
+func (s *Set) allEqual(ctx context.Context) (bool, error) {
+	var first []float32
+	differs := errors.New("a row differs")
+	err := s.batches(ctx, 256, func(_ []int64, m simd.Matrix) error {
+		for i := range m.Rows {
+			if first == nil {
+				first = slices.Clone(m.Row(i))
+			}
+			if !slices.Equal(first, m.Row(i)) {
+				return differs
+			}
+		}
+		return nil
+	})
+	if err == differs {
+		return false, nil
+	}
+	return err == nil, err
 }

@@ -63,6 +63,7 @@ type Whitened struct {
 	unit      bool
 	variances []float64
 	total     float64
+	dropped   int       // directions that are left out
 	buffers   sync.Pool // of *projection
 }
 
@@ -117,6 +118,9 @@ func Whiten(ctx context.Context, s Source, o WhitenOptions) (*Whitened, error) {
 	directions := simd.NewMatrix(o.Dim, s.Dim())
 	for i := range o.Dim {
 		by := scaleOf(how, values[i], values[0])
+		if by == 0 {
+			w.dropped++
+		}
 		for d, x := range vectors[i*s.Dim():][:s.Dim()] {
 			directions.Row(i)[d] = float32(by * x)
 		}
@@ -144,6 +148,22 @@ func scaleOf(how Whitening, variance, largest float64) float64 {
 	}
 	return 1 / math.Sqrt(max(variance, floorShare*largest))
 }
+
+// On is the same rotation of the rows of another source, of the same dimension: that
+// of queries, say. The two share nothing that is written.
+func (w *Whitened) On(s Source) (*Whitened, error) {
+	if s.Dim() != w.from.Dim() {
+		return nil, fmt.Errorf("%w: rows of %d dimensions, and the rotation was learnt from %d", ErrOptions, s.Dim(), w.from.Dim())
+	}
+	return &Whitened{
+		from: s, mean: w.mean, panels: w.panels, dim: w.dim, unit: w.unit,
+		variances: w.variances, total: w.total, dropped: w.dropped,
+	}, nil
+}
+
+// Dropped is how many of the directions kept have no variance to divide by, and are 0
+// in every row.
+func (w *Whitened) Dropped() int { return w.dropped }
 
 // Rows is that of the source whose rows are whitened.
 func (w *Whitened) Rows() int { return w.from.Rows() }
