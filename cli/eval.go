@@ -19,6 +19,8 @@ func evalCommand() *ucli.Command {
 		Name: "eval", Usage: "score a bank",
 		Subcommands: []*ucli.Command{
 			evalKNNCommand(),
+			evalFewShotCommand(),
+			evalPseudoCommand(),
 			evalRetrievalCommand(),
 		},
 	}
@@ -29,26 +31,43 @@ func evalKNNCommand() *ucli.Command {
 		Name: "knn", Usage: "kNN accuracy under the protocol of a paper", ArgsUsage: "",
 		Description: "Every labelled row of --test is classified by its nearest rows of --train. One\n" +
 			"search serves all k. What the protocol fixes is printed under the table and\n" +
-			"recorded in the JSON; what departs from it is part of its name.\n\n" +
+			"recorded in the JSON; what departs from it is part of its name. Several checkpoints, as\n" +
+			"a list or a pattern, give a curve over the epochs in their names.\n\n" +
 			"  membank eval knn --train train --test test\n" +
 			"  membank eval knn --train train --test test --protocol lightly -k 20,200\n" +
 			"  membank eval knn --train train --leave-one-out --per-class\n" +
+			"  membank eval knn --train 'simclr/*/train' --test 'simclr/*/test' -o curve.svg\n" +
 			"  membank eval knn --protocol help",
 		Flags: []ucli.Flag{
-			&ucli.StringFlag{Name: "train", Usage: "the `BANK` whose rows vote"},
-			&ucli.StringFlag{Name: "test", Usage: "the `BANK` whose rows are classified"},
-			&ucli.StringFlag{Name: "protocol", Usage: "a preset's `NAME`; help lists them", Value: "dino", DefaultText: "dino"},
-			&ucli.StringFlag{Name: "k", Usage: "numbers of neighbours, `K,K,…`, or all", DefaultText: "the preset's"},
-			&ucli.StringFlag{Name: "T", Usage: "temperature `T` of the votes", DefaultText: "the preset's"},
-			&ucli.StringFlag{Name: "metric", Usage: "`METRIC`: cosine, dot or l2", DefaultText: "the preset's"},
+			&ucli.StringFlag{Name: "train", Usage: "the `BANK` whose rows vote; or several, BANK,BANK, or 'PATTERN'"},
+			&ucli.StringFlag{Name: "test", Usage: "the `BANK` whose rows are classified; one for each of --train, or one for all"},
+			protocolFlag("dino"), kFlag(), temperatureFlag(), metricFlag(),
 			&ucli.BoolFlag{Name: "leave-one-out", Usage: "classify the rows of --train by the others"},
 			&ucli.BoolFlag{Name: "per-class", Usage: "the accuracy of each class, too"},
 			&ucli.BoolFlag{Name: "exact", Usage: "compare every row (so it is without this flag, too)"},
 			&ucli.StringFlag{Name: "nprobe", Usage: "read `N` lists of an IVF index"},
 			noCodesFlag(),
+			outputFlag("write top-1 over the epochs to `FILE`: .csv, .svg or .png"),
 		},
 		Action: action(nil, runEvalKNN),
 	}
+}
+
+// The flags of every evaluator that votes.
+func protocolFlag(preset string) ucli.Flag {
+	return &ucli.StringFlag{Name: "protocol", Usage: "a preset's `NAME`; help lists them", Value: preset, DefaultText: preset}
+}
+
+func kFlag() ucli.Flag {
+	return &ucli.StringFlag{Name: "k", Usage: "numbers of neighbours, `K,K,…`, or all", DefaultText: "the preset's"}
+}
+
+func temperatureFlag() ucli.Flag {
+	return &ucli.StringFlag{Name: "T", Usage: "temperature `T` of the votes", DefaultText: "the preset's"}
+}
+
+func metricFlag() ucli.Flag {
+	return &ucli.StringFlag{Name: "metric", Usage: "`METRIC`: cosine, dot or l2", DefaultText: "the preset's"}
 }
 
 func runEvalKNN(ctx context.Context, s *session, c *ucli.Context, _ []string) error {
@@ -71,26 +90,56 @@ func runEvalKNN(ctx context.Context, s *session, c *ucli.Context, _ []string) er
 	case test == "":
 		test = train
 	}
+	path := c.String("output")
+	if err := checkCurvePath(path); err != nil {
+		return err
+	}
 	return s.reading(ctx, func(db *store.DB) error {
-		return snapshot(db, train, func(gallery *store.Snapshot) error {
-			return snapshot(db, test, func(queries *store.Snapshot) error {
-				if probed(c) && gallery.Info().Lists <= 1 && !s.json {
-					s.remark("bank %s has no IVF index: the search compares every row (recall 1)", train)
-				}
-				progress := s.newBar("eval knn", "queries", queries.Info().Rows)
-				defer progress.close()
-				result, err := e.Evaluate(ctx, gallery, queries, eval.RunOptions{
-					Threads: s.threads, Memory: s.memory / 2, NoCodes: c.Bool("no-codes"),
-					Progress: func(done, _ int64) { progress.set(done) },
-				})
-				progress.close()
-				if err != nil {
-					return err
-				}
-				return s.emit(result, func(w io.Writer) { printKNN(w, result) })
-			})
+		pairs, several, err := checkpoints(db, train, test)
+		if err != nil {
+			return err
+		}
+		var results []*eval.KNNResult
+		for i, p := range pairs {
+			what := "eval knn"
+			if several {
+				what += fmt.Sprintf(" %d of %d", i+1, len(pairs))
+			}
+			r, err := evalKNN(ctx, s, c, db, e, p, what)
+			if err != nil {
+				return err
+			}
+			results = append(results, r)
+		}
+		curve := newCurve(pairs, results)
+		if path != "" {
+			if err := curve.write(path); err != nil {
+				return err
+			}
+		}
+		if several {
+			return s.emit(curve, func(w io.Writer) { curve.print(w) })
+		}
+		return s.emit(results[0], func(w io.Writer) { printKNN(w, results[0]) })
+	})
+}
+
+// evalKNN evaluates one pair of banks.
+func evalKNN(ctx context.Context, s *session, c *ucli.Context, db *store.DB, e eval.KNN, p checkpoint, what string) (r *eval.KNNResult, err error) {
+	err = snapshot(db, p.train, func(gallery *store.Snapshot) error {
+		return snapshot(db, p.test, func(queries *store.Snapshot) error {
+			if probed(c) && gallery.Info().Lists <= 1 && !s.json {
+				s.remark("bank %s has no IVF index: the search compares every row (recall 1)", p.train)
+			}
+			progress := s.newBar(what, "queries", queries.Info().Rows)
+			defer progress.close()
+			o := s.runOptions(progress)
+			o.NoCodes = c.Bool("no-codes")
+			r, err = e.Evaluate(ctx, gallery, queries, o)
+			return err
 		})
 	})
+	return r, err
 }
 
 func knnFlags(c *ucli.Context) (e eval.KNN, err error) {
@@ -179,15 +228,19 @@ func printKNN(w io.Writer, r *eval.KNNResult) {
 	}
 }
 
-// protocolLine is all that the numbers above it depend on.
-func protocolLine(r *eval.KNNResult) string {
-	p := r.Rules
+// ruleText is how neighbours vote, by name and spelt out.
+func ruleText(r *eval.KNNResult) string {
 	rows := "raw rows"
-	if p.Normalise {
+	if r.Rules.Normalise {
 		rows = "L2-normalised rows"
 	}
-	line := fmt.Sprintf("%s: %s, %s, vote %s; %s (%s) on %s (%s), %d classes, dim %d",
-		r.Protocol, p.Metric, rows, voteText(p), r.Test.Bank, plural(r.TestRows, "row"), r.Train.Bank, plural(r.TrainRows, "row"), r.Classes, r.Dim)
+	return fmt.Sprintf("%s: %s, %s, vote %s", r.Protocol, r.Rules.Metric, rows, voteText(r.Rules))
+}
+
+// protocolLine is all that the numbers above it depend on.
+func protocolLine(r *eval.KNNResult) string {
+	line := fmt.Sprintf("%s; %s (%s) on %s (%s), %d classes, dim %d",
+		ruleText(r), r.Test.Bank, plural(r.TestRows, "row"), r.Train.Bank, plural(r.TrainRows, "row"), r.Classes, r.Dim)
 	if r.SelfExcluded {
 		line += ", self excluded"
 	}

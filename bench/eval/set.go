@@ -85,8 +85,8 @@ func (s *Set) source(ctx context.Context) (_ kmeans.Source, number func(i int) i
 // alive says that a row number is a row's.
 func (s *Set) alive(row int64) bool { return s.snap == nil || s.snap.Alive(row) }
 
-// rowKeys returns the key of every row number, "" for deleted rows.
-func (s *Set) rowKeys(ctx context.Context) ([]string, error) {
+// Keys returns the key of every row number, "" for deleted rows.
+func (s *Set) Keys(ctx context.Context) ([]string, error) {
 	if s.snap == nil {
 		return s.keys, nil
 	}

@@ -75,7 +75,7 @@ type byName struct {
 }
 
 func newByName(ctx context.Context, s *Set) (*byName, error) {
-	keys, err := s.rowKeys(ctx)
+	keys, err := s.Keys(ctx)
 	if err != nil {
 		return nil, err
 	}

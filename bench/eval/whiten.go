@@ -98,7 +98,7 @@ func (w *Whitening) Apply(ctx context.Context, s *Set, memory int64) (*Set, erro
 	if need := s.use.Rows * int64(rotated.Dim()) * 8; need > memory {
 		return nil, fmt.Errorf("%w: the whitened rows of %q take %d MiB of %d (raise --memory, or keep fewer directions)", ErrWhitening, s.use.Bank, need>>20, memory>>20)
 	}
-	keys, err := s.rowKeys(ctx)
+	keys, err := s.Keys(ctx)
 	if err != nil {
 		return nil, err
 	}
