@@ -52,6 +52,7 @@ type Prediction struct {
 	Class     int64   // the gallery's label with the largest vote; NoLabel if nothing could vote
 	Right     bool    // Class is the query's own
 	Share     float64 // of all votes, those for Class: a confidence
+	Own       float64 // of all votes, those for the query's own class
 	Margin    float64 // (first vote - second vote) / all votes
 	Agreement float64 // of the neighbours that voted, those of Class
 	Gap       float64 // similarity, or squared distance, between the last neighbour that voted and the next; +Inf if none is left
@@ -340,7 +341,7 @@ func (r *run) tell(b *batch, i int) {
 		}
 		p := Prediction{
 			Row: b.rows[i], Label: b.labels[i], K: r.ks[j], Class: store.NoLabel,
-			Share: o.share, Margin: o.margin, Agreement: o.agreement, Gap: o.gap,
+			Share: o.share, Own: o.own, Margin: o.margin, Agreement: o.agreement, Gap: o.gap,
 		}
 		if o.class >= 0 {
 			p.Class, p.Right = r.gallery.labels[o.class], int(o.class) == b.truths[i]

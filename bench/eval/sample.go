@@ -65,12 +65,6 @@ func takeSample(ctx context.Context, s *store.Snapshot, n int, seed uint64) (*sa
 	return readRows(ctx, s, chooseRows(s, n, seed))
 }
 
-// first is the first n rows of a sample.
-func (s *sample) first(n int) *sample {
-	n = min(n, len(s.rows))
-	return &sample{s.rows[:n], s.keys[:n], s.labels[:n], s.vectors.Slice(0, n), s.whole && n == len(s.rows)}
-}
-
 // thin is n rows of a sample, at equal distances.
 func (s *sample) thin(n int) *sample {
 	if n >= len(s.rows) {
@@ -83,9 +77,4 @@ func (s *sample) thin(n int) *sample {
 		copy(out.vectors.Row(i), s.vectors.Row(at))
 	}
 	return out
-}
-
-// labelled reports whether any row has a label.
-func (s *sample) labelled() bool {
-	return slices.ContainsFunc(s.labels, func(l int64) bool { return l != store.NoLabel })
 }

@@ -24,6 +24,7 @@ type outcome struct {
 	rank      int32   // place of the query's own class in the class order, from 0; -1 if the gallery lacks it
 	hasVote   bool    // the query's own class has one
 	share     float64 // first vote / all votes
+	own       float64 // vote of the query's own class / all votes
 	margin    float64 // (first vote - second vote) / all votes
 	agreement float64 // of the neighbours that voted, those for class
 	gap       float64 // similarity of the last that voted - that of the next; +Inf if there is none
@@ -134,6 +135,9 @@ func (b *ballot) result(truth int) outcome {
 	}
 	if truth >= 0 {
 		o.rank, o.hasVote = b.rank(truth), b.votes[truth] > 0
+		if b.total > 0 {
+			o.own = b.votes[truth] / b.total
+		}
 	}
 	return o
 }
