@@ -408,6 +408,36 @@ func TestWrongGuess(t *testing.T) {
 	}
 }
 
+// So does one that is made on the way: here they lie in what is read before the
+// first stop, and not in the seed.
+func TestWrongGuessAtAStop(t *testing.T) {
+	const blockRows, near = 512, 2
+	rng := rand.New(rand.NewPCG(9, 9))
+	m := simd.NewMatrix(32*blockRows, 24)
+	clouds[0].fill(rng, m)
+	for first := simd.PanelRows; first < m.Rows; first += blockRows {
+		for i := range near {
+			copy(m.Row(first+i), m.Row(0))
+			m.Row(first + i)[0] += rng.Float32() * 1e-2
+		}
+	}
+	b := newBank(m, nil, blockRows)
+	ix := b.coded(t)
+	for _, metric := range []Metric{Cosine, Dot, L2} {
+		for _, c := range []struct {
+			queries     simd.Matrix
+			least, most int64 // asked again; of any queries a percent may be
+		}{{m.Slice(0, 1), 1, 1}, {m.Slice(5*blockRows+100, 5*blockRows+130), 0, 3}} {
+			o := Options{K: 100, Metric: metric}
+			r := mustSearch(t, ix, c.queries, o)
+			if r.Stats.Repeated < c.least || r.Stats.Repeated > c.most {
+				t.Errorf("%v: %d of %d queries asked again", metric, r.Stats.Repeated, c.queries.Rows)
+			}
+			mustEqual(t, r.Hits, b.reference(c.queries, o))
+		}
+	}
+}
+
 // The codes must leave most rows out, or they are of no use.
 func TestCodesLeaveRowsOut(t *testing.T) {
 	m := simd.NewMatrix(20_000, 128)

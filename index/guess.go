@@ -14,28 +14,53 @@ import (
 // the guess, then nothing below it could have been an answer, and the hits are
 // proven; the few other queries are asked again without a guess.
 
-// guessRisk is the share of queries that may have to be asked again.
+// guessRisk is the share of queries that may have to be asked again, at each guess.
 const guessRisk = 0.003
 
-// guess raises the floors after the seed has been scored.
+// A large K is approached slowly: when a share f of the bank has been read, the
+// k-th best stands at k/f, and a first guess at some hundreds more than k. So floors
+// are guessed again, the same way, from what was read of all blocks when these
+// parts of each have been.
+const (
+	firstStop, secondStop = 1, 4
+	wholeBlock            = 8
+	// That takes a pass over more blocks than a few, and more than a few queries,
+	// for what it saves: for k=20 no less than it costs.
+	stopsFromK, stopsFromQueries, stopsFromBlocks = 64, 64, 16
+)
+
+// stops lists the parts of each block after which floors are guessed, and the
+// whole.
+func (p *pass) stops() []int {
+	large := p.o.K >= stopsFromK && p.queries.Rows >= stopsFromQueries && p.ix.blocks >= stopsFromBlocks
+	if p.cascade == nil || p.cautious || p.o.ranged() || p.known != nil || !large && !p.ix.small {
+		return []int{wholeBlock}
+	}
+	return []int{firstStop, secondStop, wholeBlock}
+}
+
+// guess raises the floors by what has been scored so far.
 func (p *pass) guess() {
 	if p.cautious || p.o.ranged() {
 		return
 	}
-	seeded := (p.ix.blocks + p.seedStride - 1) / p.seedStride * p.seedPanels * simd.PanelRows
-	rank := seedRank(float64(p.o.K) * float64(seeded) / float64(max(p.ix.rows, 1)))
+	rank := seedRank(float64(p.o.K) * float64(p.seen.Load()) / float64(max(p.ix.rows, 1)))
 	if rank >= p.o.K {
 		return
 	}
-	p.guesses = make([]float32, p.queries.Rows)
+	if p.guesses == nil {
+		p.guesses = make([]float32, p.queries.Rows)
+		for q := range p.guesses {
+			p.guesses[q] = lowest
+		}
+	}
 	for q := range p.guesses {
-		p.guesses[q] = lowest
 		top := &p.tops[q]
 		if len(top.hits) <= rank {
 			continue
 		}
 		selectBest(top.hits, rank)
-		p.guesses[q] = top.hits[rank-1].Score
+		p.guesses[q] = max(p.guesses[q], top.hits[rank-1].Score)
 		p.floors[q].store(max(p.floors[q].load(), p.guesses[q]))
 	}
 }

@@ -39,7 +39,10 @@ type pass struct {
 	seedPanels int  // panels scored before all others, for first floors
 	cautious   bool // floors are never guessed
 	guesses    []float32
-	again      []int // queries whose guess was too high, once answers were taken
+	seen       atomic.Int64 // lanes that the guesses rest on
+	after      int          // of each block, so many parts have been read
+	upTo       int          // and so many are being read, out of wholeBlock
+	again      []int        // queries whose guess was too high, once answers were taken
 }
 
 const (

@@ -47,14 +47,36 @@ func (p *pass) run(ctx context.Context) error {
 		seeded := (blocks + p.seedStride - 1) / p.seedStride
 		if err := p.work(ctx, seeded, nil, func(w *worker, i int) error {
 			return w.view(i*p.seedStride, func(b *store.Block) error {
-				return w.scan(ctx, b, 0, min(p.seedPanels, b.Lanes/simd.PanelRows)*simd.PanelRows, w.all)
+				lanes := min(p.seedPanels, b.Lanes/simd.PanelRows) * simd.PanelRows
+				p.seen.Add(int64(lanes))
+				return w.scan(ctx, b, 0, lanes, w.all)
 			})
 		}); err != nil {
 			return err
 		}
 		p.guess()
 	}
-	return p.work(ctx, blocks*cuts, p.progress, func(w *worker, i int) error {
+	for _, p.upTo = range p.stops() {
+		if err := p.runPart(ctx, cuts); err != nil {
+			return err
+		}
+		if p.upTo < wholeBlock {
+			p.guess()
+		}
+		p.after = p.upTo
+	}
+	return nil
+}
+
+// runPart reads the part of all blocks between after and upTo, in some pieces each.
+func (p *pass) runPart(ctx context.Context, cuts int) error {
+	var progress func(done float64)
+	if p.progress != nil {
+		progress = func(done float64) {
+			p.progress((float64(p.after) + done*float64(p.upTo-p.after)) / wholeBlock)
+		}
+	}
+	return p.work(ctx, p.ix.blocks*cuts, progress, func(w *worker, i int) error {
 		block, piece := i/cuts, i%cuts
 		if p.cascade != nil {
 			return w.siftPiece(ctx, block, piece, cuts)
@@ -66,13 +88,16 @@ func (p *pass) run(ctx context.Context) error {
 	})
 }
 
-// pieceOf returns the panels of a piece of a block, without those of the seed.
+// pieceOf returns the panels of a piece of the part of a block that is read now,
+// without those of the seed.
 func (p *pass) pieceOf(block, panels, piece, cuts int) (from, to int) {
 	skip := 0
 	if p.cascade != nil && block%p.seedStride == 0 {
 		skip = min(p.seedPanels, panels)
 	}
 	panels -= skip
+	skip += panels * p.after / wholeBlock
+	panels = panels*p.upTo/wholeBlock - panels*p.after/wholeBlock
 	return skip + panels*piece/cuts, skip + panels*(piece+1)/cuts
 }
 

@@ -85,6 +85,7 @@ func (w *worker) siftPiece(ctx context.Context, block, piece, cuts int) error {
 		}
 		coded, rows = true, s.c.rows
 		from, to = w.pieceOf(block, s.c.lanes/simd.PanelRows, piece, cuts)
+		w.seen.Add(int64(to-from) * simd.PanelRows)
 		if from == to {
 			return nil
 		}
@@ -100,6 +101,7 @@ func (w *worker) siftPiece(ctx context.Context, block, piece, cuts int) error {
 	return w.view(block, func(b *store.Block) error {
 		if !coded {
 			from, to = w.pieceOf(block, b.Lanes/simd.PanelRows, piece, cuts)
+			w.seen.Add(int64(to-from) * simd.PanelRows)
 			return w.scan(ctx, b, from*simd.PanelRows, to*simd.PanelRows, w.all)
 		}
 		if b.Rows != rows {
