@@ -2,6 +2,7 @@ package kmeans
 
 import (
 	"context"
+	"time"
 
 	"membank/simd"
 )
@@ -16,6 +17,7 @@ func (r *run) improveByBatches(ctx context.Context, b *Result) error {
 	r.size(r.o.Batch)
 	r.reset()
 	for seen := 0; b.Iterations < r.o.Iterations; b.Iterations++ {
+		began := time.Now()
 		rows := draw(rng, r.o.Batch, all)
 		read := func(ctx context.Context, first int, to simd.Matrix) error {
 			return r.source.Gather(ctx, rows[first:first+to.Rows], to)
@@ -35,6 +37,7 @@ func (r *run) improveByBatches(ctx context.Context, b *Result) error {
 			seen = 0
 			b.Splits += r.splitSums(b.Centroids, b.Restart)
 		}
+		b.IterationSeconds += time.Since(began).Seconds()
 	}
 	return r.finish(ctx, b)
 }

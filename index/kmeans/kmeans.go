@@ -87,7 +87,8 @@ type Result struct {
 	// it moved the centroids.
 	History []float64
 	Seconds float64
-	// IterationSeconds is what an iteration took, on average over all restarts.
+	// IterationSeconds is what an iteration took, on average over all restarts,
+	// without the pass at the end that assigns all rows.
 	IterationSeconds float64
 	Codes            bool // the last pass used codes
 }
@@ -123,13 +124,12 @@ func Train(ctx context.Context, s Source, o Options) (*Result, error) {
 				return nil, err
 			}
 		}
-		began := time.Now()
 		found, err := r.improve(ctx, begun, restart)
 		if err != nil {
 			return nil, err
 		}
 		iterations += found.Iterations
-		spent += time.Since(began).Seconds()
+		spent += found.IterationSeconds
 		if best == nil || found.Objective < best.Objective {
 			best = found
 		}
@@ -206,7 +206,7 @@ func (r *run) improve(ctx context.Context, begun simd.Matrix, restart int) (*Res
 	}
 	r.forget()
 	for {
-		last := b.Iterations == r.o.Iterations
+		began, last := time.Now(), b.Iterations == r.o.Iterations
 		p := Progress{Stage: "iterating", Restart: restart, Iteration: b.Iterations, Objective: b.Objective}
 		if last {
 			p.Stage = "assigning"
@@ -238,6 +238,7 @@ func (r *run) improve(ctx context.Context, begun simd.Matrix, restart int) (*Res
 			b.Splits += r.split(b.Centroids, restart)
 		}
 		b.Iterations++
+		b.IterationSeconds += time.Since(began).Seconds()
 	}
 }
 

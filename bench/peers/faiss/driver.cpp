@@ -14,10 +14,17 @@
 //
 //   batch K N FILE    the first N queries at once; int64 ids [N][K] go to FILE
 //   single K N FIRST  N queries from FIRST on, one call each, each timed
+//   kmeans K ITERATIONS SEED FILE
+//                     spherical k-means of the rows, all of them, which INDEX
+//                     "KMeans" keeps instead of building an index: {"seconds":s,
+//                     "calls":[...]}, the calls being iterations, and the float32
+//                     centroids [K][DIM] go to FILE
 //   set NAME VALUE    blas: threads of the BLAS library; openmp: those of OpenMP;
 //                     else a search parameter of the index (nprobe, efSearch)
 #include <faiss/AutoTune.h>
+#include <faiss/Clustering.h>
 #include <faiss/Index.h>
+#include <faiss/IndexFlat.h>
 #include <faiss/IndexHNSW.h>
 #include <faiss/IndexIVF.h>
 #include <faiss/index_factory.h>
@@ -68,8 +75,10 @@ int main(int argc, char** argv) {
     omp_set_num_threads(threads);
 
     auto queries = load(argv[5], count * dim);
+    std::vector<float> kept; // the gallery, for k-means
+    const bool clusters = factory == "KMeans";
     std::unique_ptr<faiss::Index> index(
-            faiss::index_factory(dim, factory.c_str(), faiss::METRIC_INNER_PRODUCT));
+            faiss::index_factory(dim, clusters ? "Flat" : factory.c_str(), faiss::METRIC_INNER_PRODUCT));
     if (auto ivf = dynamic_cast<faiss::IndexIVF*>(index.get())) {
         ivf->cp.spherical = true;
     }
@@ -77,7 +86,9 @@ int main(int argc, char** argv) {
         hnsw->hnsw.efConstruction = 200;
     }
     double begin = 0, built = 0;
-    {
+    if (clusters) {
+        kept = load(argv[2], rows * dim);
+    } else {
         auto gallery = load(argv[2], rows * dim);
         begin = now();
         index->train(rows, gallery.data());
@@ -119,6 +130,32 @@ int main(int argc, char** argv) {
                 begin = now();
                 index->search(1, query, k, scores.data(), ids.data());
                 std::cout << (i ? "," : "") << now() - begin;
+            }
+            std::cout << "]}" << std::endl;
+        } else if (verb == "kmeans" && clusters) {
+            size_t k;
+            int iterations, seed;
+            std::string path;
+            in >> k >> iterations >> seed >> path;
+            faiss::ClusteringParameters p;
+            p.niter = iterations;
+            p.seed = seed;
+            p.spherical = true;
+            p.min_points_per_centroid = 1;
+            p.max_points_per_centroid = 1 << 30; // no subsampling
+            faiss::Clustering run(dim, k, p);
+            faiss::IndexFlatIP nearest(dim);
+            begin = now();
+            run.train(rows, kept.data(), nearest);
+            const double seconds = now() - begin;
+            std::ofstream out(path, std::ios::binary);
+            out.write(reinterpret_cast<char*>(run.centroids.data()), k * dim * sizeof(float));
+            out.close();
+            std::cout << "{\"seconds\":" << seconds << ",\"calls\":[";
+            double before = 0; // its times count from the start
+            for (size_t i = 0; i < run.iteration_stats.size(); i++) {
+                std::cout << (i ? "," : "") << run.iteration_stats[i].time - before;
+                before = run.iteration_stats[i].time;
             }
             std::cout << "]}" << std::endl;
         } else if (verb == "set") {

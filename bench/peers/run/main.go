@@ -3,6 +3,7 @@
 //	go run ./bench/peers/run
 //	go run ./bench/peers/run --rows 100000 --sets ssl --k 1,20,200 --plots plots
 //	go run ./bench/peers/run --graphs --peers faiss,usearch,hnsw --json
+//	go run ./bench/peers/run --kmeans 10000 --rows 1281167 --dim 256
 //
 // It exits with 1 if membank's own paths disagree.
 package main
@@ -12,6 +13,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"strconv"
@@ -54,6 +56,8 @@ func run(ctx context.Context) error {
 	flag.BoolVar(&o.Offline, "offline", false, "download nothing")
 	flag.StringVar(&o.Features, "features", "", "rows of the set real, .npy")
 	flag.StringVar(&o.FeatureQueries, "feature-queries", "", "queries of the set real, .npy")
+	clusters := flag.Int("kmeans", 0, "compare k-means with so many clusters instead of searches")
+	iterations := flag.Int("iterations", 10, "iterations of k-means")
 	flag.Parse()
 	for _, word := range strings.Split(*k, ",") {
 		n, err := strconv.Atoi(word)
@@ -66,19 +70,13 @@ func run(ctx context.Context) error {
 	if !*quiet {
 		o.Progress = func(line string) { fmt.Fprintln(os.Stderr, line) }
 	}
-	report, err := peers.Run(ctx, o)
-	if err != nil {
-		return err
+	if *clusters != 0 {
+		report, err := peers.KMeans(ctx, o, *clusters, *iterations)
+		return print(report, err, *asJSON, *markdown)
 	}
-	switch {
-	case *asJSON:
-		encoder := json.NewEncoder(os.Stdout)
-		encoder.SetIndent("", "  ")
-		err = encoder.Encode(report)
-	case *markdown:
-		err = report.WriteMarkdown(os.Stdout)
-	default:
-		err = report.Write(os.Stdout)
+	report, err := peers.Run(ctx, o)
+	if err = print(report, err, *asJSON, *markdown); err != nil {
+		return err
 	}
 	if err == nil && *plots != "" {
 		if err = os.MkdirAll(*plots, 0o755); err == nil {
@@ -91,6 +89,27 @@ func run(ctx context.Context) error {
 		}
 	}
 	return err
+}
+
+// printable is a report.
+type printable interface {
+	Write(io.Writer) error
+	WriteMarkdown(io.Writer) error
+}
+
+// print writes a report to stdout, unless there is none.
+func print(report printable, err error, asJSON, markdown bool) error {
+	switch {
+	case err != nil:
+		return err
+	case asJSON:
+		encoder := json.NewEncoder(os.Stdout)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(report)
+	case markdown:
+		return report.WriteMarkdown(os.Stdout)
+	}
+	return report.Write(os.Stdout)
 }
 
 // words splits a list with commas; an empty one has none.
