@@ -301,28 +301,41 @@ func (s *sifter) quantise(i int) {
 // behind z to 0. Each z has an error of rounding at most.
 func quantise(d []int8, z []float64, step, codeMax, rounding float64) part {
 	if step == 0 {
-		step = 1e-30
+		most := 0.0
 		for _, x := range z {
-			step = max(step, math.Abs(x)/codeMax)
+			if x < 0 {
+				x = -x
+			}
+			if x > most {
+				most = x
+			}
 		}
+		step = max(1e-30, most/codeMax)
 	}
-	var norm, off, kept float64
+	var norm, off, kept [2]float64
+	inverse := 1 / step
+	d = d[:max(len(d), len(z))]
 	for j, x := range z {
-		c := math.RoundToEven(min(max(x/step, -codeMax), codeMax))
+		c := math.RoundToEven(x * inverse)
+		if c > codeMax {
+			c = codeMax
+		} else if c < -codeMax {
+			c = -codeMax
+		}
 		d[j] = int8(c)
 		e := x - step*c
-		norm += c * c
-		off += e * e
-		kept += x * x
+		norm[j&1] += c * c
+		off[j&1] += e * e
+		kept[j&1] += x * x
 	}
 	clear(d[len(z):])
 	err := rounding * math.Sqrt(float64(len(z)))
 	return part{
 		start: simd.CodeStart(d),
 		step:  step,
-		norm:  step * math.Sqrt(norm) * (1 + float),
-		off:   (math.Sqrt(off) + err) * (1 + float),
-		kept:  max(0, math.Sqrt(kept)*(1-float)-err),
+		norm:  step * math.Sqrt(norm[0]+norm[1]) * (1 + float),
+		off:   (math.Sqrt(off[0]+off[1]) + err) * (1 + float),
+		kept:  max(0, math.Sqrt(kept[0]+kept[1])*(1-float)-err),
 	}
 }
 

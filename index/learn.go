@@ -55,11 +55,20 @@ func LearnBasis(ctx context.Context, s *store.Snapshot, threads int) (*Basis, er
 			return nil, err
 		}
 	}
-	return learn(sample.Slice(0, taken), info.Rows, threads), nil
+	return learn(sample.Slice(0, taken), aim{info.Rows, aimedK}, threads), nil
 }
 
-// learn makes a basis from rows of a bank of bankRows. It overwrites them.
-func learn(x simd.Matrix, bankRows int64, threads int) *Basis {
+// aim is what searches a basis is to serve: for k hits among so many rows.
+type aim struct {
+	rows int64
+	k    int
+}
+
+// aimedK is what most searches of a bank ask for.
+const aimedK = 20
+
+// learn makes a basis from a sample of the rows to be searched. It overwrites them.
+func learn(x simd.Matrix, at aim, threads int) *Basis {
 	if x.Rows == 0 || x.Dim == 0 || x.Dim > 1<<22 {
 		return nil
 	}
@@ -82,7 +91,7 @@ func learn(x simd.Matrix, bankRows int64, threads int) *Basis {
 	}
 	b.rows = directions(covariance(x, threads), maxRank, threads)
 	b.delta = measureDelta(b.rows, threads)
-	b.choose(x, bankRows, threads)
+	b.choose(x, at, threads)
 	b.seal()
 	return b
 }
@@ -197,13 +206,16 @@ const (
 	costNext  = 25     // a pair that comes to the second stage
 	costByte  = 0.07   // a dim there
 	costExact = 0.7    // a dim of a pair that is scored exactly
+	// Of a query, once: each direction it is projected on, for a dim, and each dim
+	// of both stages that is quantised.
+	costProject  = 0.018
+	costQuantise = 2
 )
 
-// choose sets the dims of both stages to what a search for 20 neighbours is
-// predicted to cost least with: some rows of the sample x (centred) play queries,
+// choose sets the dims of both stages to what such a search is predicted to cost least with: some rows of the sample x (centred) play queries,
 // others the bank, and every prefix is tried. It drops the directions that no
 // stage needs.
-func (b *Basis) choose(x simd.Matrix, bankRows int64, threads int) {
+func (b *Basis) choose(x simd.Matrix, at aim, threads int) {
 	rank := b.rows.Rows
 	all := (rank + dimStep - 1) / dimStep * dimStep
 	all = max(all, headDims+dimStep)
@@ -211,7 +223,7 @@ func (b *Basis) choose(x simd.Matrix, bankRows int64, threads int) {
 	queries := min(heldOut, x.Rows/4)
 	bank := min(x.Rows-queries, chosenFrom)
 	if queries > 0 {
-		b.cut(x, queries, bank, bankRows, threads)
+		b.cut(x, queries, bank, at, threads)
 	}
 	if b.dims < rank {
 		b.rows = b.rows.Slice(0, b.dims)
@@ -221,7 +233,7 @@ func (b *Basis) choose(x simd.Matrix, bankRows int64, threads int) {
 
 // cut counts, for every prefix, the pairs whose bound reaches the floor, and sets
 // first and dims.
-func (b *Basis) cut(x simd.Matrix, queries, bank int, bankRows int64, threads int) {
+func (b *Basis) cut(x simd.Matrix, queries, bank int, at aim, threads int) {
 	const step = dimStep / 2
 	// Queries are spread over the sample, which is in the order of the bank.
 	asked := simd.NewMatrix(queries, x.Dim)
@@ -257,7 +269,7 @@ func (b *Basis) cut(x simd.Matrix, queries, bank int, bankRows int64, threads in
 	prefixes := (b.rows.Rows + step - 1) / step
 	passed, passedNext := make([]int64, prefixes), make([]int64, prefixes)
 	var mu sync.Mutex
-	nth := max(2, int(20*int64(gallery.Rows)/max(bankRows, 1)))
+	nth := max(2, int(int64(at.k)*int64(gallery.Rows)/max(at.rows, 1)))
 	nth = min(nth, gallery.Rows)
 	parallel(threads, queries, func() func(int) {
 		scores := make([]float32, gallery.Rows)
@@ -319,7 +331,8 @@ func (b *Basis) cut(x simd.Matrix, queries, bank int, bankRows int64, threads in
 			dims = max((dims+dimStep-1)/dimStep*dimStep, headDims+dimStep)
 			cost := costDim*float64(first) + costPair +
 				float64(passed[p])/pairs*(costNext+costByte*float64(dims)) +
-				float64(passedNext[n])/pairs*costExact*float64(b.dim)
+				float64(passedNext[n])/pairs*costExact*float64(b.dim) +
+				(float64(dims)*(costProject*float64(b.dim)+costQuantise)+float64(first)*costQuantise)/float64(max(at.rows, 1))
 			if cost < best {
 				best, b.first, b.dims = cost, first, dims
 			}

@@ -79,7 +79,7 @@ func FromMatrix(m simd.Matrix, o MatrixOptions) (*Index, error) {
 	}
 	basis := o.Basis
 	if basis == nil && m.Rows >= codesFrom && m.Dim >= buildDim {
-		basis = LearnMatrix(m, o.Threads)
+		basis = LearnMatrix(m, m.Rows, 1, o.Threads)
 	}
 	if basis == nil {
 		return ix, nil
@@ -89,8 +89,9 @@ func FromMatrix(m simd.Matrix, o MatrixOptions) (*Index, error) {
 }
 
 // LearnMatrix learns a basis from the rows of m, as LearnBasis does from those of a
-// bank: of every n-th one, at most 16 Ki. It returns nil where there is none.
-func LearnMatrix(m simd.Matrix, threads int) *Basis {
+// bank: of every n-th one, at most 16 Ki. It is to serve searches for k hits among so
+// many rows that are like those of m. It returns nil where there is none.
+func LearnMatrix(m simd.Matrix, rows, k, threads int) *Basis {
 	if threads <= 0 {
 		threads = runtime.GOMAXPROCS(0)
 	}
@@ -99,7 +100,7 @@ func LearnMatrix(m simd.Matrix, threads int) *Basis {
 	for i := range sample.Rows {
 		copy(sample.Row(i), m.Row(i*stride))
 	}
-	return learn(sample, int64(m.Rows), threads)
+	return learn(sample, aim{int64(rows), k}, threads)
 }
 
 // blockOf packs rows of these norms, numbered from first on.

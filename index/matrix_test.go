@@ -52,7 +52,7 @@ func checkMatrix(t *rapid.T, level simd.Level) {
 	want := b.reference(queries, o)
 	with := MatrixOptions{NoCodes: true, Threads: 2}
 	if rapid.Bool().Draw(t, "codes") {
-		with = MatrixOptions{Basis: LearnMatrix(m, 2), Threads: 2}
+		with = MatrixOptions{Basis: LearnMatrix(m, m.Rows, 1, 2), Threads: 2}
 	}
 	ix, err := FromMatrix(m, with)
 	if err != nil {
@@ -107,7 +107,7 @@ func TestMatrixRefusesBadRows(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	basis := LearnMatrix(simd.NewMatrix(40, 4), 1)
+	basis := LearnMatrix(simd.NewMatrix(40, 4), 40, 1, 1)
 	if _, err := FromMatrix(good, MatrixOptions{Basis: basis}); !errors.Is(err, ErrRows) {
 		t.Errorf("a basis of another dimension: %v", err)
 	}

@@ -308,7 +308,7 @@ func (r *run) learn(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.basis = index.LearnMatrix(rows, r.o.Threads)
+	r.basis = index.LearnMatrix(rows, r.o.Clusters, 1, r.o.Threads)
 	return nil
 }
 

@@ -241,14 +241,28 @@ func (r *run) add(ctx context.Context, rows simd.Matrix, labels []int32) error {
 		for at := begin; at < end; at++ {
 			row := int(order[at])
 			sum := r.sums[int(labels[row])*rows.Dim:][from:to]
-			x := rows.Row(row)[from:to]
-			x = x[:len(sum)]
-			for d := range sum {
-				sum[d] += float64(x[d])
-			}
+			addTo(sum, rows.Row(row)[from:to])
 		}
 		return nil
 	})
+}
+
+// addTo adds x to sum, eight elements at a time without bounds to check.
+func addTo(sum []float64, x []float32) {
+	for ; len(sum) >= 8 && len(x) >= 8; sum, x = sum[8:], x[8:] {
+		s, v := (*[8]float64)(sum), (*[8]float32)(x)
+		s[0] += float64(v[0])
+		s[1] += float64(v[1])
+		s[2] += float64(v[2])
+		s[3] += float64(v[3])
+		s[4] += float64(v[4])
+		s[5] += float64(v[5])
+		s[6] += float64(v[6])
+		s[7] += float64(v[7])
+	}
+	for d, v := range x {
+		sum[d] += float64(v)
+	}
 }
 
 // parallel calls do(i) for every i below n on some goroutines, until one fails.
