@@ -70,7 +70,7 @@ func checkMatrix(t *rapid.T, level simd.Level) {
 
 // Codes come of themselves where they pay, and floors spare their work.
 func TestMatrixCodesAndFloorsSpareWork(t *testing.T) {
-	m := simd.NewMatrix(6000, 64)
+	m := simd.NewMatrix(6000, 160)
 	sslLike(m, 9)
 	gallery, queries := m.Slice(0, 5500), m.Slice(5500, 6000)
 	ix, err := FromMatrix(gallery, MatrixOptions{})
