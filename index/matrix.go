@@ -79,7 +79,7 @@ func FromMatrix(m simd.Matrix, o MatrixOptions) (*Index, error) {
 	}
 	basis := o.Basis
 	if basis == nil && m.Rows >= codesFrom && m.Dim >= buildDim {
-		basis = LearnMatrix(m, m.Rows, 1, o.Threads)
+		basis = LearnMatrix(m, m.Rows, aimedK, o.Threads)
 	}
 	if basis == nil {
 		return ix, nil
