@@ -15,14 +15,14 @@ import (
 // census is what one reading of all rows says of each alone: sums, norms, and
 // which are equal.
 type census struct {
-	rows, dim int64
+	rows, dim int64     // rows of finite numbers
 	sum       []float64 // of the rows
 	unitSum   []float64 // of the L2-normalised rows; a zero row counts as zero
 	normSum   float64
 	normMin   float64
 	normMax   float64
 	zeros     int64 // rows of norm 0
-	bad       int64 // rows with a NaN or infinite element
+	bad       int64 // rows with a NaN or infinite element, which count for nothing else
 	norms     [normBins]int64
 	hashes    []uint64 // of each row's bits; nil: no room for them
 }
@@ -110,12 +110,12 @@ func blockCensus(r *store.Reader, block, dim int, hash bool) (*census, error) {
 }
 
 func (c *census) count(x []float32) {
-	c.rows++
 	norm := simd.Norm(x)
-	if math.IsNaN(norm) || math.IsInf(norm, 0) {
+	if !finite(norm) {
 		c.bad++
 		return
 	}
+	c.rows++
 	scale := 1 / max(norm, NormaliseEps)
 	for d, v := range x {
 		c.sum[d] += float64(v)
@@ -129,6 +129,9 @@ func (c *census) count(x []float32) {
 	}
 	c.norms[normBin(norm)]++
 }
+
+// finite: a norm is NaN or infinite if an element is.
+func finite(norm float64) bool { return norm <= math.MaxFloat64 }
 
 func (c *census) join(o *census) {
 	c.rows += o.rows

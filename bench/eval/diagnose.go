@@ -50,6 +50,7 @@ const (
 	lidarDelta           = 1e-4
 	lidarEps             = 1e-8
 	rankEps              = 1e-7
+	noiseFrom            = 0.02 // of per_dim_std_l2norm_times_sqrtD: cosines then lie within 4e-4
 )
 
 // Run reads the bank twice from end to end (norms and means, then second moments)
@@ -158,6 +159,10 @@ func (r *diagnosing) census(ctx context.Context) (err error) {
 	}
 	c, f, n := r.seen, &r.out.Figures, float64(r.seen.rows)
 	r.done += c.rows
+	if c.rows == 0 {
+		return fmt.Errorf("%w in bank %q: no row is finite", errNoRows, r.bank.Bank())
+	}
+	f.add("nonfinite_rows", c.bad, "rows with NaN or Inf; ingest refuses them")
 	f.add("zero_rows", c.zeros, "rows of norm 0; their cosine with everything is 0")
 	f.number("mean_row_norm", c.normSum/n, "")
 	f.number("min_row_norm", c.normMin, "")
@@ -261,6 +266,9 @@ func (r *diagnosing) sampled(ctx context.Context) error {
 	}
 	f.add("seed", int64(r.Seed), "of the samples")
 	f.add("neighbour_rows", int64(len(of.rows)), "that were searched for each other")
+	if std, ok := f.Lookup("per_dim_std_l2norm_times_sqrtD"); ok && std < noiseFrom {
+		f.add("neighbour_remark", "cosines differ by little more than float32 resolves: which rows are near is partly rounding", "")
+	}
 	o := r.o
 	o.Progress = func(done, _ int64) { r.progress(done) }
 	o.Memory /= 4

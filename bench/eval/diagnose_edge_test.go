@@ -242,3 +242,14 @@ func repeatRow(m simd.Matrix, times int) simd.Matrix {
 	}
 	return out
 }
+
+// A row that is not finite, which no bank should hold, is counted and spoils nothing.
+func TestCensusCountsWhatIsNotFinite(t *testing.T) {
+	c := newCensus(2)
+	for _, x := range [][]float32{{3, 4}, {float32(math.NaN()), 1}, {1, float32(math.Inf(1))}, {0, 0}} {
+		c.count(x)
+	}
+	if c.bad != 2 || c.rows != 2 || c.zeros != 1 || c.normSum != 5 || c.sum[0] != 3 || c.unitSum[1] != 0.8 {
+		t.Errorf("%+v", c)
+	}
+}

@@ -109,7 +109,7 @@ func TestDiagnosisOfReferences(t *testing.T) {
 	for _, m := range dumptest.Methods(t) {
 		t.Run(m.Name, func(t *testing.T) {
 			cosine := diagnose(t, Diagnose{}, m.Train, simd.Matrix{}, m.TrainLabels)
-			l2 := diagnose(t, Diagnose{Metric: index.L2}, m.Train, simd.Matrix{}, nil)
+			l2 := diagnose(t, Diagnose{Metric: index.L2, PairRows: 100}, m.Train, simd.Matrix{}, nil)
 			assertFigures(t, m, "diagnostics_features", func(name string) bool {
 				return m.Noise && strings.HasPrefix(name, "hubness")
 			}, func(name string) float64 {
@@ -171,7 +171,7 @@ func TestVerdicts(t *testing.T) {
 		"byol": Healthy, "moco_v2": Healthy, "simclr_ep02": Healthy, "simclr_ep06": Healthy, "simclr_last": Healthy,
 	}
 	for _, m := range dumptest.Methods(t) {
-		d := diagnose(t, Diagnose{}, m.Train.Slice(0, 2000), simd.Matrix{}, m.TrainLabels[:2000])
+		d := diagnose(t, Diagnose{PairRows: 100}, m.Train.Slice(0, 2000), simd.Matrix{}, m.TrainLabels[:2000])
 		if d.Verdict != want[m.Name] {
 			t.Errorf("%s is %s, want %s: %v", m.Name, d.Verdict, want[m.Name], d.Reasons)
 		}
@@ -184,7 +184,7 @@ func TestVerdicts(t *testing.T) {
 		if !ok {
 			continue
 		}
-		v := diagnose(t, Diagnose{}, a.Slice(0, 500), b.Slice(0, 500), nil)
+		v := diagnose(t, Diagnose{PairRows: 100}, a.Slice(0, 500), b.Slice(0, 500), nil)
 		t.Log(m.Name, v.Reasons)
 		if good := want[m.Name] == Healthy; (v.Verdict == Healthy) != good {
 			t.Errorf("the views of %s are %s: %v", m.Name, v.Verdict, v.Reasons)
@@ -197,9 +197,9 @@ func TestEpochsAreOrdered(t *testing.T) {
 	last := map[string]float64{}
 	for _, name := range []string{"simclr_ep02", "simclr_ep06", "simclr_last"} {
 		m := dumptest.Lookup(t, name)
-		d := diagnose(t, Diagnose{}, m.Train.Slice(0, 2000), simd.Matrix{}, m.TrainLabels[:2000])
+		d := diagnose(t, Diagnose{PairRows: 100}, m.Train.Slice(0, 2000), simd.Matrix{}, m.TrainLabels[:2000])
 		a, b, _ := viewsOf(t, m)
-		v := diagnose(t, Diagnose{}, a.Slice(0, 500), b.Slice(0, 500), nil)
+		v := diagnose(t, Diagnose{PairRows: 100}, a.Slice(0, 500), b.Slice(0, 500), nil)
 		for figure, of := range map[string]*Diagnosis{
 			"rankme_raw": d, "participation_ratio_raw": d, "knn_k10_leave_one_out_top1": d,
 			"infonce_T0.1_bound_nats": v, "instance_retrieval_top1_v1_to_v2": v,

@@ -55,6 +55,31 @@
 // clusterings: NMI with its normalisation named, AMI, ARI, purity, Hungarian
 // accuracy, all from one [Contingency] table in float64.
 //
+// # Diagnosis and comparison
+//
+// [Diagnose] says whether a space is healthy or collapsed, [Compare] how alike two
+// banks see the same rows. Both return [Figures]: named numbers, under the names of
+// the reference data, of which none is ever NaN; one that has no value has a reason.
+//
+//	all rows, read twice     census: norms, means, equal rows         census.go
+//	                         spectrum: ranks, variances, α-ReQ        spectrum.go
+//	a sample, one search     hubness, KoLeo, near-duplicates, kNN     hubness.go, neighbourhood.go
+//	a sample, all pairs      uniformity, cosines within classes       pairs.go
+//	pairs of views           alignment, NT-Xent, InfoNCE, ReLIC       contrast.go
+//	views by object          LiDAR                                    lidar.go
+//	figures                  thresholds, and who drew them            verdict.go
+//
+// All but the search computes in float64, as sums of products that simd.Products
+// takes in one order (strips.go): a collapsed space is where float32 ends. Second
+// moments are of rows less their mean, for the same reason. Samples are chosen by a
+// seed and recorded with their size.
+//
+// # Finding rows
+//
+// [Duplicates] is the exact join of rows above a cosine, [LabelErrors] what a
+// leave-one-out vote doubts, [Density] uniqueness, density and outliers, [KCentre] a
+// diverse subset. Each says of every row found what the command writes as attributes.
+//
 // Nothing here opens a file or prints. An evaluation is deterministic: the same
 // snapshots give the same result for any number of threads, memory budget and
 // SIMD level.

@@ -35,7 +35,7 @@ const momentRows = 256
 // (half of it for each of the two matrices), and three eigenvalue problems.
 func takeSpectrum(ctx context.Context, s *store.Snapshot, c *census, threads int, memory int64, progress func(rows int64)) (*spectrum, error) {
 	smaller := min(c.rows, c.dim)
-	if need := 4 * sumsBytes(int(smaller), int(smaller)); need > memory {
+	if need := 6 * sumsBytes(int(smaller), int(smaller)); need > memory {
 		return nil, fmt.Errorf("%w: spectra of %d dimensions take %d MiB", errSpectrum, c.dim, need>>20)
 	}
 	if c.rows < c.dim {
@@ -64,7 +64,7 @@ func takeSpectrum(ctx context.Context, s *store.Snapshot, c *census, threads int
 					simd.Unpack(scratch[w], b.Panels[from*dim:][:simd.PanelRows*dim])
 					for i := range min(simd.PanelRows, b.Rows-from) {
 						at, row := from-first+i, scratch[w].Row(i)
-						if norm := simd.Norm(row); !b.Dead[from+i] && norm <= math.MaxFloat64 {
+						if norm := simd.Norm(row); !b.Dead[from+i] && finite(norm) {
 							x.setRow(at, row, 1, mean)
 							u.setRow(at, row, 1/max(norm, NormaliseEps), unitMean)
 						} else {
@@ -89,16 +89,25 @@ func takeSpectrum(ctx context.Context, s *store.Snapshot, c *census, threads int
 		sp.variance[d], sp.unitVariance[d] = centred.at(d, d), unit.at(d, d)
 		sp.unitTrace += unit.at(d, d)
 	}
-	var err error
 	n := float64(c.rows)
-	if sp.centred, err = eigenvalues(ctx, dim, centred.at); err == nil {
-		sp.raw, err = eigenvalues(ctx, dim, func(i, j int) float64 { return centred.at(i, j) + n*mean[i]*mean[j] })
-	}
-	if err == nil {
-		sp.unit, err = eigenvalues(ctx, dim, func(i, j int) float64 { return unit.at(i, j) + n*unitMean[i]*unitMean[j] })
+	err := sp.solve(ctx, threads, dim, centred.at,
+		func(i, j int) float64 { return centred.at(i, j) + n*mean[i]*mean[j] },
+		func(i, j int) float64 { return unit.at(i, j) + n*unitMean[i]*unitMean[j] })
+	if err != nil {
+		return nil, err
 	}
 	sp.still(c)
-	return sp, err
+	return sp, nil
+}
+
+// solve finds the eigenvalues of the three matrices, side by side: each problem is
+// one thread's.
+func (sp *spectrum) solve(ctx context.Context, threads, n int, centred, raw, unit func(i, j int) float64) error {
+	problems := []func(i, j int) float64{centred, raw, unit}
+	answers := []*[]float64{&sp.centred, &sp.raw, &sp.unit}
+	errs := make([]error, len(problems))
+	spread(threads, len(problems), func(_, i int) { *answers[i], errs[i] = eigenvalues(ctx, n, problems[i]) })
+	return errors.Join(errs...)
 }
 
 // still takes for no variation at all what lies below the rounding of the mean:
@@ -141,7 +150,11 @@ func dualSpectrum(ctx context.Context, s *store.Snapshot, c *census, threads int
 	err := s.Batches(ctx, 256, func(b store.Batch) error {
 		for i := range b.Vectors.Rows {
 			x := b.Vectors.Row(i)
-			scale := 1 / max(simd.Norm(x), NormaliseEps)
+			norm := simd.Norm(x)
+			if !finite(norm) {
+				continue
+			}
+			scale := 1 / max(norm, NormaliseEps)
 			all[0].setColumn(at, x, 1)
 			all[1].setColumn(at, x, scale)
 			for d, v := range x {
@@ -159,18 +172,17 @@ func dualSpectrum(ctx context.Context, s *store.Snapshot, c *census, threads int
 	if err != nil {
 		return nil, err
 	}
-	for i, to := range []*[]float64{&sp.raw, &sp.unit, &sp.centred} {
-		products := newSums(n, n, true)
-		products.add(all[i], all[i], threads)
-		if *to, err = eigenvalues(ctx, n, products.at); err != nil {
-			return nil, err
-		}
+	var products [4]*sums
+	for i := range products {
+		products[i] = newSums(n, n, true)
+		products[i].add(all[i], all[i], threads)
 	}
-	products := newSums(n, n, true)
-	products.add(all[3], all[3], threads)
-	sp.unitSquares = products.squares()
+	if err := sp.solve(ctx, threads, n, products[2].at, products[0].at, products[1].at); err != nil {
+		return nil, err
+	}
+	sp.unitSquares = products[3].squares()
 	for i := range n {
-		sp.unitTrace += products.at(i, i)
+		sp.unitTrace += products[3].at(i, i)
 	}
 	sp.still(c)
 	return sp, nil
