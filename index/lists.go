@@ -239,8 +239,8 @@ func (l *Lists) bound(list int, s, norm, rowNorm float64) float64 {
 	margin := 4 * (float64(l.Centroids.Dim) + 64) * unit
 	switch l.Metric {
 	case Cosine:
-		if norm == 0 || l.Rows[list] == 0 && radius == 0 {
-			return math.Inf(1)
+		if norm < 0.999 {
+			return math.Inf(1) // a query too small to be brought to length 1
 		}
 		angle := math.Acos(min(1, s+margin)) - radius
 		return math.Cos(max(0, angle)) + margin
