@@ -58,7 +58,7 @@ func (a *Assigner) Nearest(ctx context.Context, list []int32, score []float32, b
 	}
 	for i, hits := range r.Hits {
 		list[i], score[i] = int32(hits[0].Row), hits[0].Score
-		if a.lists.Metric == Cosine && b.Scale[i] > 1/(2*simd.Epsilon) {
+		if a.directionless(b, i) {
 			list[i] = int32(a.lists.Strays())
 		}
 	}
@@ -124,4 +124,41 @@ func Imbalance(rows []int64) float64 {
 		return 1
 	}
 	return float64(len(rows)) * sum / (total * total)
+}
+
+// Known is Assign for rows some of whose lists were found before: list number of
+// each row number, −1 where it is not known.
+func (a *Assigner) Known(list []int32, b *store.Block, listOf []int32) error {
+	unknown := false
+	for i, row := range b.Row[:b.Rows] {
+		switch {
+		case b.Dead[i]:
+			list[i] = int32(a.lists.Strays())
+		case row < 0 || row >= int64(len(listOf)) || listOf[row] < 0:
+			unknown = true
+		default:
+			if list[i] = listOf[row]; a.directionless(b, i) {
+				list[i] = int32(a.lists.Strays())
+			}
+		}
+	}
+	if !unknown {
+		return nil
+	}
+	all := make([]int32, b.Rows)
+	if err := a.Assign(all, b); err != nil {
+		return err
+	}
+	for i, row := range b.Row[:b.Rows] {
+		if !b.Dead[i] && (row < 0 || row >= int64(len(listOf)) || listOf[row] < 0) {
+			list[i] = all[i]
+		}
+	}
+	return nil
+}
+
+// directionless: the row is too short to be brought to length 1, so no angle to a
+// centroid is known.
+func (a *Assigner) directionless(b *store.Block, lane int) bool {
+	return a.lists.Metric == Cosine && b.Scale[lane] > 1/(2*simd.Epsilon)
 }

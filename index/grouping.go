@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"membank/simd"
+	"membank/store"
 )
 
 // grouping is what a search by lists knows of a grouped bank. It does not change.
@@ -45,6 +46,32 @@ func newGrouping(l *Lists, dim int, runs []run, threads int) (*grouping, error) 
 		return nil, fmt.Errorf("%w: %w", ErrLists, err)
 	}
 	return g, nil
+}
+
+// readGrouping reads what a bank says of its lists.
+func readGrouping(s *store.Snapshot) (*grouping, error) {
+	record, err := s.Lists()
+	if err != nil {
+		return nil, err
+	}
+	l, err := DecodeLists(record)
+	if err != nil {
+		return nil, err
+	}
+	if have := s.Info().Lists; have != l.Count()+1 {
+		return nil, fmt.Errorf("%w: %d centroids for %d lists", ErrLists, l.Count(), have)
+	}
+	var all []run
+	for block := range s.Blocks() {
+		runs, err := s.Runs(block)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range runs {
+			all = append(all, run{r.List, int32(block), r.From, r.To})
+		}
+	}
+	return newGrouping(l, s.Dim(), all, 0)
 }
 
 // near is a list as a query sees it.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"runtime"
+	"sync"
 	"time"
 
 	"membank/simd"
@@ -44,6 +45,9 @@ func New(s *store.Snapshot) *Index {
 		reader:  func() view { return s.NewReader().View },
 	}
 	ix.readCodes(s)
+	if info.Lists > 0 {
+		ix.grouping = sync.OnceValues(func() (*grouping, error) { return readGrouping(s) })
+	}
 	return ix
 }
 
