@@ -39,6 +39,8 @@ type answer struct {
 	Row        *int64      `json:"query_row,omitempty"` // of the query, where it is a row of a bank
 	Key        string      `json:"query_key,omitempty"`
 	Neighbours []neighbour `json:"neighbours"`
+
+	Approximate *approximate `json:"approximate,omitempty"`
 }
 
 // newAnswers opens the kind of answers that the path's extension names; images is
@@ -68,6 +70,16 @@ type answering struct {
 	options index.Options
 	where   string // the expression that chose the rows; "": all
 	path    string // of the file; "": stdout
+
+	*approximate
+}
+
+// inexact is the approximation as a document has it: null for exact answers.
+func (a *answering) inexact() *approximate {
+	if a.approximate.is() {
+		return a.approximate
+	}
+	return nil
 }
 
 // named looks the hits of a batch up, each row once.
@@ -86,7 +98,7 @@ func (a *answering) named(ctx context.Context, first int64, q questions, hits []
 	classNames := a.snap.Info().ClassNames
 	list := make([]answer, len(hits))
 	for i := range hits {
-		list[i] = answer{Query: first + int64(i), Neighbours: make([]neighbour, len(hits[i]))}
+		list[i] = answer{Query: first + int64(i), Neighbours: make([]neighbour, len(hits[i])), Approximate: a.inexact()}
 		if q.rows != nil {
 			list[i].Row = &q.rows[i]
 		}
@@ -111,12 +123,17 @@ type written struct {
 	Exact   bool    `json:"exact"`
 	File    string  `json:"file"`
 	Seconds float64 `json:"seconds"`
+
+	Approximate *approximate `json:"approximate,omitempty"`
 }
 
 func (a *answering) wrote(queries int64, took float64) error {
-	w := written{a.snap.Bank(), queries, a.options.K, a.options.Metric.String(), true, a.path, took}
+	w := written{a.snap.Bank(), queries, a.options.K, a.options.Metric.String(), !a.is(), a.path, took, a.inexact()}
 	return a.s.emit(w, func(out io.Writer) {
 		fmt.Fprintf(out, "%s: the neighbours of %s in %s, by %s (%s)\n", w.File, pluralQueries(queries), w.Bank, w.Metric, seconds(took))
+		if w.Approximate != nil {
+			fmt.Fprintln(out, w.Approximate)
+		}
 	})
 }
 
@@ -189,8 +206,14 @@ func (a *tableAnswers) write(ctx context.Context, first int64, q questions, hits
 	return a.out.Flush()
 }
 
-func (a *tableAnswers) finish(int64, float64) error { return a.out.Flush() }
-func (a *tableAnswers) abort()                      {}
+func (a *tableAnswers) finish(int64, float64) error {
+	if a.is() {
+		fmt.Fprintln(a.out, a.approximate)
+	}
+	return a.out.Flush()
+}
+
+func (a *tableAnswers) abort() {}
 
 // csvAnswers are one line a neighbour.
 type csvAnswers struct {

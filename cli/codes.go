@@ -54,7 +54,7 @@ type coded struct {
 func indexCommand() *ucli.Command {
 	return &ucli.Command{
 		Name: "index", Usage: "build what makes searches of a bank faster",
-		Subcommands: []*ucli.Command{{
+		Subcommands: append(listCommands(), &ucli.Command{
 			Name: "codes", Usage: "build the codes that exact searches read first", ArgsUsage: "BANK",
 			Description: "Codes are a few bytes a dimension that tell most rows are too far away; the\n" +
 				"others are compared as they would be without. So answers stay the same, to the\n" +
@@ -74,7 +74,7 @@ func indexCommand() *ucli.Command {
 					return s.emit(r, func(w io.Writer) { printCoded(w, r) })
 				})
 			}),
-		}},
+		}),
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"membank/bench/eval"
 	"membank/index"
+	"membank/index/ivf"
 	"membank/index/kmeans"
 	"membank/index/memory"
 	"membank/store"
@@ -116,6 +117,10 @@ var meanings = []struct {
 	{index.ErrQuery, exitBadInput, "bad_query", "take such rows out"},
 	{index.ErrOverflow, exitBadInput, "overflow", "scale the vectors down"},
 	{index.ErrCodes, exitCorrupt, "corrupt_codes", "membank index codes BANK --relearn makes them anew; --no-codes searches without"},
+	{index.ErrLists, exitCorrupt, "corrupt_lists", "membank index drop BANK removes the lists; --exact searches without"},
+	{ivf.ErrEmpty, exitBadInput, "no_rows", "ingest some rows first"},
+	{ivf.ErrFewRows, exitBadInput, "too_few_rows", "2 queries or more are needed"},
+	{store.ErrFlat, exitBadInput, "no_index", "membank index build BANK makes one"},
 	{index.ErrMemory, exitFailure, "memory", "raise --memory, or ask for fewer neighbours"},
 	{fs.ErrNotExist, exitNotFound, "no_such_file", "check the path"},
 	{syscall.ENOSPC, exitFailure, "no_space", "free some space on that disk"},

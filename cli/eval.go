@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"membank/bench/eval"
+	"membank/index"
 	"membank/store"
 
 	ucli "github.com/urfave/cli/v2"
@@ -46,6 +47,7 @@ func evalKNNCommand() *ucli.Command {
 			&ucli.BoolFlag{Name: "per-class", Usage: "the accuracy of each class, too"},
 			&ucli.BoolFlag{Name: "exact", Usage: "compare every row (so it is without this flag, too)"},
 			&ucli.StringFlag{Name: "nprobe", Usage: "read `N` lists of an IVF index"},
+			&ucli.StringFlag{Name: "recall", Usage: "read enough lists for this recall `R`, 0..1"},
 			noCodesFlag(),
 			outputFlag("write top-1 over the epochs to `FILE`: .csv, .svg or .png"),
 		},
@@ -74,7 +76,8 @@ func runEvalKNN(ctx context.Context, s *session, c *ucli.Context, _ []string) er
 	if c.String("protocol") == "help" {
 		return s.emit(eval.Protocols(), printProtocols)
 	}
-	if err := probeFlags(c); err != nil {
+	var probes index.Options
+	if err := probeOptions(c, &probes); err != nil {
 		return err
 	}
 	e, err := knnFlags(c)
@@ -105,7 +108,7 @@ func runEvalKNN(ctx context.Context, s *session, c *ucli.Context, _ []string) er
 			if several {
 				what += fmt.Sprintf(" %d of %d", i+1, len(pairs))
 			}
-			r, err := evalKNN(ctx, s, c, db, e, p, what)
+			r, err := evalKNN(ctx, s, c, db, e, p, probes, what)
 			if err != nil {
 				return err
 			}
@@ -125,16 +128,20 @@ func runEvalKNN(ctx context.Context, s *session, c *ucli.Context, _ []string) er
 }
 
 // evalKNN evaluates one pair of banks.
-func evalKNN(ctx context.Context, s *session, c *ucli.Context, db *store.DB, e eval.KNN, p checkpoint, what string) (r *eval.KNNResult, err error) {
+func evalKNN(ctx context.Context, s *session, c *ucli.Context, db *store.DB, e eval.KNN, p checkpoint, probes index.Options, what string) (r *eval.KNNResult, err error) {
 	err = snapshot(db, p.train, func(gallery *store.Snapshot) error {
 		return snapshot(db, p.test, func(queries *store.Snapshot) error {
-			if probed(c) && gallery.Info().Lists <= 1 && !s.json {
-				s.remark("bank %s has no IVF index: the search compares every row (recall 1)", p.train)
+			rule, err := e.Protocol()
+			if err != nil {
+				return err
+			}
+			if why := s.whole(c, gallery, rule.SearchMetric()); why != "" {
+				s.remark("%s: the search compares every row (recall 1)", why)
 			}
 			progress := s.newBar(what, "queries", queries.Info().Rows)
 			defer progress.close()
 			o := s.runOptions(progress)
-			o.NoCodes = c.Bool("no-codes")
+			o.NoCodes, o.Probes, o.Recall = c.Bool("no-codes"), probes.Probes, probes.Recall
 			r, err = e.Evaluate(ctx, gallery, queries, o)
 			return err
 		})
@@ -247,7 +254,7 @@ func protocolLine(r *eval.KNNResult) string {
 	if r.Exact {
 		line += "; exact"
 	} else {
-		line += fmt.Sprintf("; recall %.4f", r.Recall)
+		line += fmt.Sprintf("; approximate: recall@%d %.4f, measured on %s of these", r.RecallK, r.Recall, pluralQueries(int64(r.RecallQueries)))
 	}
 	return line + fmt.Sprintf(" (%s)", seconds(r.Seconds))
 }

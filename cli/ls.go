@@ -26,7 +26,7 @@ type bankLine struct {
 }
 
 func lineOf(i store.Info) bankLine {
-	return bankLine{i.Bank, i.Rows, i.Dim, i.DType.String(), i.Classes, max(1, i.Lists), i.Bytes, i.Generation}
+	return bankLine{i.Bank, i.Rows, i.Dim, i.DType.String(), i.Classes, index.ListCount(i.Lists), i.Bytes, i.Generation}
 }
 
 func lsCommand() *ucli.Command {
@@ -122,6 +122,9 @@ func printCard(w io.Writer, c bankCard) {
 		{"classes", classList(c.Classes, c.ClassNames)},
 		{"size", size(c.Bytes)},
 		{"generation", count(c.Generation)},
+	}
+	if c.NList > 1 {
+		fields = append(fields, [2]string{"lists", count(c.NList) + " (membank index show " + c.Bank + " says more)"})
 	}
 	if c.Deleted > 0 {
 		fields = append(fields, [2]string{"deleted rows", count(c.Deleted)})

@@ -25,10 +25,13 @@ func queryCommand() *ucli.Command {
 		Name: "query", Usage: "find the nearest rows of a bank", ArgsUsage: "BANK",
 		Description: "Asks with the vectors of a file, with rows of the bank, or with all rows of\n" +
 			"another one. Answers are exact and ordered by score, then by row; the same\n" +
-			"question always gets the same bits.\n\n" +
+			"question always gets the same bits. A bank that was grouped (membank index build)\n" +
+			"also answers approximately, faster: with --recall or --nprobe, and with the recall\n" +
+			"that was measured.\n\n" +
 			"  membank query train --row 0 --exclude-self -k 5\n" +
 			"  membank query train --vectors test.npy --json > neighbours.jsonl\n" +
 			"  membank query train --from test -k 20 -o neighbours.npz\n" +
+			"  membank query train --from test --recall 0.99 -o neighbours.npz\n" +
 			"  membank query train --key img/7.png --where 'class != \"Bag\"' -o page.html --images photos",
 		Flags: []ucli.Flag{
 			&ucli.StringFlag{Name: "vectors", Usage: "ask with each row of `FILE`"},
@@ -58,9 +61,6 @@ func runQuery(ctx context.Context, s *session, c *ucli.Context, args []string) e
 	if err != nil {
 		return err
 	}
-	if err := probeFlags(c); err != nil {
-		return err
-	}
 	ask, err := askingFlags(s, c, args[0])
 	if err != nil {
 		return err
@@ -73,18 +73,19 @@ func runQuery(ctx context.Context, s *session, c *ucli.Context, args []string) e
 				}
 			}
 			q := asking{asked: ask, db: db, snap: snap, batch: batchRows(snap.Info().Dim, options.K, s.memory)}
+			q.approximate = &approximate{}
 			q.open = func() (*dump.Reader, error) { return s.openFeatures(ask.vectors, ask.array) }
 			images := c.String("images")
 			if s.served != nil {
 				images = s.served.images
 			}
-			sink, err := newAnswers(answering{s: s, snap: snap, options: options, where: c.String("where"), path: c.String("output")}, images)
+			sink, err := newAnswers(answering{s: s, snap: snap, options: options, where: c.String("where"), path: c.String("output"), approximate: q.approximate}, images)
 			if err != nil {
 				return err
 			}
 			defer sink.abort()
-			if probed(c) && snap.Info().Lists <= 1 && !s.json {
-				s.remark("bank %s has no IVF index: the search compares every row (recall 1)", snap.Bank())
+			if why := s.whole(c, snap, options.Metric); why != "" {
+				s.remark("%s: the search compares every row (recall 1)", why)
 			}
 			queries, err := q.search(ctx, s, options, sink)
 			if err != nil {
@@ -118,34 +119,8 @@ func searchOptions(s *session, c *ucli.Context) (o index.Options, err error) {
 		return o, usage("-k %s: not a number of neighbours (write 1 or more; 0 only with --min-score)", c.String("k"))
 	}
 	o.K = k
-	return o, nil
+	return o, probeOptions(c, &o)
 }
-
-// probeFlags checks --exact, --nprobe and --recall, which exclude each other.
-func probeFlags(c *ucli.Context) error {
-	given := 0
-	for _, name := range []string{"exact", "nprobe", "recall"} {
-		if c.IsSet(name) {
-			given++
-		}
-	}
-	if given > 1 {
-		return usage("%s: --exact, --nprobe and --recall exclude each other (give one)", commandName(c))
-	}
-	if text := c.String("nprobe"); text != "" {
-		if n, err := strconv.Atoi(text); err != nil || n < 1 {
-			return usage("--nprobe %s: not a number of lists (write 1 or more)", text)
-		}
-	}
-	if text := c.String("recall"); text != "" {
-		if r, err := strconv.ParseFloat(text, 64); err != nil || !(r > 0 && r <= 1) {
-			return usage("--recall %s: not a recall (write a number above 0, at most 1)", text)
-		}
-	}
-	return nil
-}
-
-func probed(c *ucli.Context) bool { return c.IsSet("nprobe") || c.IsSet("recall") }
 
 // allowWhere is the rows of an expression as a search takes them.
 func allowWhere(ctx context.Context, snap *store.Snapshot, where string) (func(int64) bool, error) {
@@ -240,13 +215,15 @@ type asking struct {
 	snap  *store.Snapshot
 	batch int
 	open  func() (*dump.Reader, error) // the file of vectors
+
+	*approximate // what is said of answers that are
 }
 
 // search asks batch after batch and hands the answers to the sink; memory is
 // bounded by the batch. It returns the number of queries.
 func (a *asking) search(ctx context.Context, s *session, o index.Options, sink answers) (int64, error) {
 	ix := index.New(a.snap)
-	total, err := a.count()
+	total, err := a.total()
 	if err != nil {
 		return 0, err
 	}
@@ -260,10 +237,15 @@ func (a *asking) search(ctx context.Context, s *session, o index.Options, sink a
 		if q.vectors.Dim != a.snap.Info().Dim {
 			return badInput("%s: %d dimensions, and bank %q has %d (ask with embeddings of the same model)", a.name(), q.vectors.Dim, a.snap.Bank(), a.snap.Info().Dim)
 		}
-		return a.answer(ctx, ix, q, o, func(q questions, found [][]index.Hit, err error) error {
+		return a.answer(ctx, ix, q, o, func(q questions, r index.Result, err error) error {
+			if err == nil && a.begins(r, o) {
+				err = a.measure(ctx, ix, q, r, o)
+			}
 			if err != nil {
 				return a.queryError(err, done)
 			}
+			a.count(r, q.vectors.Rows)
+			found := r.Hits
 			if err := sink.write(ctx, done, q, found); err != nil {
 				return err
 			}
@@ -286,7 +268,7 @@ func (a *asking) search(ctx context.Context, s *session, o index.Options, sink a
 // answer searches for a batch, in halves where the answers to all of it would
 // outgrow the memory budget: a range search does not say beforehand how long they
 // are. give is called in the order of the queries.
-func (a *asking) answer(ctx context.Context, ix *index.Index, q questions, o index.Options, give func(questions, [][]index.Hit, error) error) error {
+func (a *asking) answer(ctx context.Context, ix *index.Index, q questions, o index.Options, give func(questions, index.Result, error) error) error {
 	if a.excludeSelf {
 		o.ExcludeRow = q.rows
 	}
@@ -297,7 +279,7 @@ func (a *asking) answer(ctx context.Context, ix *index.Index, q questions, o ind
 		}
 		return a.answer(ctx, ix, q.slice(n/2, n), o, give)
 	}
-	return give(q, r.Hits, err)
+	return give(q, r, err)
 }
 
 // queryError names the query in its file instead of in its batch.
@@ -320,7 +302,7 @@ func (a *asking) name() string {
 	return fmt.Sprintf("bank %q", a.snap.Bank())
 }
 
-func (a *asking) count() (int64, error) {
+func (a *asking) total() (int64, error) {
 	switch {
 	case a.vectors != "":
 		return -1, nil

@@ -48,11 +48,7 @@ func NewAssigner(l *Lists, threads int) (*Assigner, error) {
 func (a *Assigner) Nearest(ctx context.Context, list []int32, score []float32, b *store.Block) error {
 	rows := simd.NewMatrix(b.Rows, b.Dim)
 	simd.Unpack(rows, b.Panels)
-	metric := a.lists.Metric
-	if metric == Dot {
-		metric = L2 // centroids are means
-	}
-	r, err := a.centroids.Search(ctx, rows, Options{K: 1, Metric: metric, Threads: 1, Memory: 1 << 40})
+	r, err := a.centroids.Search(ctx, rows, Options{K: 1, Metric: a.metric(), Threads: 1, Memory: 1 << 40})
 	if err != nil {
 		return err
 	}
@@ -63,6 +59,23 @@ func (a *Assigner) Nearest(ctx context.Context, list []int32, score []float32, b
 		}
 	}
 	return nil
+}
+
+// metric is what rows are compared with centroids by.
+func (a *Assigner) metric() Metric {
+	if a.lists.Metric == Dot {
+		return L2 // centroids are means
+	}
+	return a.lists.Metric
+}
+
+// MeanScore is the mean over rows of the score that Nearest finds.
+func (a *Assigner) MeanScore(ctx context.Context, rows simd.Matrix) (mean float64, err error) {
+	r, err := a.centroids.Search(ctx, rows, Options{K: 1, Metric: a.metric(), Memory: 1 << 40})
+	for _, hits := range r.Hits {
+		mean += float64(hits[0].Score) / float64(len(r.Hits))
+	}
+	return mean, err
 }
 
 // Assign is a store.Assigner for rows that come after the lists were surveyed: what

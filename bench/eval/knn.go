@@ -29,11 +29,15 @@ type KNN struct {
 	PerClass    bool // fill KNNAtK.PerClass
 }
 
-// RunOptions are how an evaluation runs; none of them changes a number.
+// RunOptions are how an evaluation runs; none but Probes and Recall changes a number.
 type RunOptions struct {
 	Threads int   // 0: GOMAXPROCS
 	Memory  int64 // bytes for queries, neighbours and votes; 0: 256 MiB
 	NoCodes bool  // leave the codes of the gallery unread
+	// Probes and Recall as in index.Options: neighbours are approximate then, and the
+	// result has their recall, measured on a sample of the queries.
+	Probes int
+	Recall float64
 
 	// Progress is told how many of the query rows are done. Calls do not overlap.
 	Progress func(done, total int64)
@@ -289,6 +293,7 @@ func (r *run) neighbours(ctx context.Context, b *batch) ([][]index.Hit, error) {
 		k++
 	}
 	o := index.Options{
+		Probes: r.options.Probes, Recall: r.options.Recall,
 		K: k, Metric: r.rule.search(), Threads: r.options.Threads, NoCodes: r.options.NoCodes,
 		// One query is asked even where its neighbours exceed the budget.
 		Memory: max(r.options.Memory, 4*hitBytes*int64(k)*int64(len(b.rows))),
@@ -308,7 +313,25 @@ func (r *run) neighbours(ctx context.Context, b *batch) ([][]index.Hit, error) {
 	if q := (*index.QueryError)(nil); errors.As(err, &q) {
 		return nil, fmt.Errorf("bank %q row %d: %w", r.result.Test.Bank, b.rows[q.Query], q.Err)
 	}
+	if err == nil && found.Stats.Lists > 0 {
+		err = r.measure(ctx, b.vectors.Slice(0, len(b.rows)), found, o)
+	}
 	return found.Hits, err
+}
+
+// sampled queries of the first batch are asked again, exactly, where the search is
+// approximate.
+const sampled = 200
+
+// measure says how good the neighbours are.
+func (r *run) measure(ctx context.Context, queries simd.Matrix, found index.Result, o index.Options) error {
+	if !r.result.Exact {
+		return nil
+	}
+	m, err := r.train.ix.MeasureRecall(ctx, queries, found.Hits, o, sampled)
+	r.result.Exact = false
+	r.result.Recall, r.result.RecallK, r.result.RecallQueries = m.Recall, m.K, m.Queries
+	return err
 }
 
 func (r *run) progress(within int64) {

@@ -233,6 +233,9 @@ func (p Protocol) search() index.Metric {
 	}
 }
 
+// SearchMetric is the metric that an index must be made for to serve the protocol.
+func (p Protocol) SearchMetric() index.Metric { return p.search() }
+
 func presetNames() []string {
 	names := make([]string, len(presets))
 	for i, p := range presets {

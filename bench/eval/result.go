@@ -19,16 +19,18 @@ type KNNResult struct {
 
 	Train           BankUse  `json:"train"`
 	Test            BankUse  `json:"test"`
-	Transforms      []string `json:"transforms,omitempty"` // of both, before anything else
-	TrainUnlabelled int64    `json:"train_unlabelled"`     // rows that neither voted nor took a place among the k
-	TestUnlabelled  int64    `json:"test_unlabelled"`      // rows that were not asked
-	UnseenQueries   int64    `json:"unseen_queries"`       // asked, but their class has no row in the gallery: always wrong
-	UnseenClasses   int      `json:"unseen_classes"`       // how many such classes
-	LabelsMatchedBy string   `json:"labels_matched_by"`    // "name" or "number"
-	SelfExcluded    bool     `json:"self_excluded"`        // leave-one-out: no row voted on itself
-	OverflowQueries int64    `json:"overflow_queries"`     // where exp(s/T) in float32, as the original takes it, is infinite
-	Exact           bool     `json:"exact"`                // every row was compared
-	Recall          float64  `json:"recall"`               // of the search, 1 when exact
+	Transforms      []string `json:"transforms,omitempty"`     // of both, before anything else
+	TrainUnlabelled int64    `json:"train_unlabelled"`         // rows that neither voted nor took a place among the k
+	TestUnlabelled  int64    `json:"test_unlabelled"`          // rows that were not asked
+	UnseenQueries   int64    `json:"unseen_queries"`           // asked, but their class has no row in the gallery: always wrong
+	UnseenClasses   int      `json:"unseen_classes"`           // how many such classes
+	LabelsMatchedBy string   `json:"labels_matched_by"`        // "name" or "number"
+	SelfExcluded    bool     `json:"self_excluded"`            // leave-one-out: no row voted on itself
+	OverflowQueries int64    `json:"overflow_queries"`         // where exp(s/T) in float32, as the original takes it, is infinite
+	Exact           bool     `json:"exact"`                    // every row was compared
+	Recall          float64  `json:"recall"`                   // of the search, 1 when exact
+	RecallK         int      `json:"recall_k,omitempty"`       // neighbours that it was measured at
+	RecallQueries   int      `json:"recall_queries,omitempty"` // and queries that it was measured on
 
 	Results []KNNAtK `json:"results"`
 	Notes   []string `json:"notes,omitempty"` // what a reader of the numbers should know

@@ -23,7 +23,11 @@ type Description struct {
 	Imbalance float64 // nlist·Σ(n/N)²
 	Changed   float64 // share of the live rows that came or moved since the build
 	Built     int64   // rows when it was built
-	Rebuild   string  // why to build anew; "" if there is no reason
+	// Near is the mean score of a row's nearest centroid in a sample of the rows, for
+	// cosine; otherwise the mean squared distance. BuiltNear is that when the lists
+	// were made, of all rows.
+	Near, BuiltNear float64
+	Rebuild         string // why to build anew; "" if there is no reason
 }
 
 // When to build anew. A search reads lists in proportion to their rows, so a list
@@ -32,6 +36,9 @@ const (
 	mostStrays    = 0.02
 	mostChanged   = 0.5
 	mostImbalance = 1.5 // times that at build
+	mostFarther   = 1.2 // times as far from the centroids
+
+	nearSample = 2048
 )
 
 // Describe counts what is in the lists of a bank. It reads the columns of every
@@ -93,8 +100,28 @@ func Describe(ctx context.Context, s *store.Snapshot) (d Description, err error)
 	if changed := d.Info.Delta; d.Info.Rows > 0 {
 		d.Changed = min(1, float64(changed)/float64(d.Info.Rows))
 	}
+	if err := d.near(ctx, s); err != nil {
+		return d, err
+	}
 	d.Rebuild = d.advice()
 	return d, nil
+}
+
+// near compares how far rows are from their centroids with how far they were.
+func (d *Description) near(ctx context.Context, s *store.Snapshot) error {
+	for j, n := range d.Lists.Near {
+		d.BuiltNear += float64(n) * float64(d.Lists.Rows[j]) / float64(max(d.Built, 1))
+	}
+	rows, _, err := sampleRows(ctx, s, nearSample)
+	if err != nil || rows.Rows == 0 {
+		return err
+	}
+	a, err := index.NewAssigner(d.Lists, 0)
+	if err != nil {
+		return err
+	}
+	d.Near, err = a.MeanScore(ctx, rows)
+	return err
 }
 
 func (d *Description) advice() string {
@@ -105,8 +132,20 @@ func (d *Description) advice() string {
 		return fmt.Sprintf("%.1f %% of the rows lie outside of all lists, and every search reads them", 100*share)
 	case float64(d.Info.Rows) > (1+mostChanged)*float64(d.Built):
 		return fmt.Sprintf("the bank has %d rows, and had %d when the lists were made", d.Info.Rows, d.Built)
+	case d.farther() > mostFarther:
+		return fmt.Sprintf("rows lie %.2f times as far from their centroids as when the lists were made", d.farther())
 	case d.Imbalance > mostImbalance*built:
 		return fmt.Sprintf("the lists have grown unevenly (imbalance %.2f, %.2f when they were made)", d.Imbalance, built)
 	}
 	return ""
+}
+
+// farther is the mean squared distance of rows from their centroids, as a multiple of
+// what it was.
+func (d *Description) farther() float64 {
+	was, is := d.BuiltNear, d.Near
+	if d.Lists.Metric == index.Cosine {
+		was, is = 1-was, 1-is // of unit vectors, half of it
+	}
+	return (is + 1e-6) / (was + 1e-6)
 }
