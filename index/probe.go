@@ -12,14 +12,15 @@ import (
 // set of pairs of a list and a query. All queries that read a list meet its panels
 // together, in tiles, so a round reads each list once:
 //
-//	nearest   the nearest list, and more until they have k rows; strays  plain scan
-//	next      the other lists of the query, with the floors of before    sifted
-//	more      what is missing to k hits, list after list
+//	nearest   the nearest list, and more until they have k rows; strays   plain scan
+//	next      up to four times as many lists, with the floors of before   sifted
+//	…         and so on
+//	more      what is missing to k hits, with four times as many lists
 //
 // Within the lists it reads an answer is exact: the k best of their rows, bit for
 // bit, however rows lie in blocks. Which lists a query reads depends on the query,
-// on centroids and, with Options.Recall, on its floor after the first round, which
-// is exact, too. So answers to one query are the same for any batch, number of
+// on centroids and, with Options.Recall, on its floor after the round before, which is
+// exact, too. So answers to one query are the same for any batch, number of
 // threads and SIMD level.
 
 // runLists is run for a pass that reads lists by choice.
@@ -30,41 +31,51 @@ func (p *pass) runLists(ctx context.Context) error {
 		return err
 	}
 	var visits []visit
-	taken := make([]int32, p.queries.Rows)
+	taken := make([]int, p.queries.Rows) // lists that were read or passed over
 	strays := p.group.rows[p.group.Strays()] > 0
 	for q, lists := range nearest {
-		rows := int64(0)
-		if p.o.ranged() {
-			lists = nil // the floor is known
+		if !p.o.ranged() { // otherwise there is a floor
+			taken[q] = p.group.holding(lists, p.o.K)
 		}
-		for i, l := range lists {
-			if i > 0 && rows >= int64(p.o.K) {
-				break
-			}
+		for _, l := range lists[:taken[q]] {
 			visits = append(visits, visit{l.list, int32(q)})
-			rows += p.group.rows[l.list]
-			taken[q]++
 		}
 		if strays {
 			visits = append(visits, visit{int32(p.group.Strays()), int32(q)})
 		}
 	}
-	if err := p.round(ctx, visits, true); err != nil {
-		return err
-	}
-	visits = visits[:0]
-	for q, lists := range nearest {
-		floor := float64(p.settle(q))
-		for _, l := range lists[taken[q]:] {
-			if reach == everyList || p.group.reaches(int(l.list), l.score, p.norm(q), reach) >= floor {
-				visits = append(visits, visit{l.list, int32(q)})
-			}
+	plain := true
+	for open := true; open; plain = false {
+		if err := p.round(ctx, visits, plain); err != nil {
+			return err
 		}
-	}
-	if err := p.round(ctx, visits, false); err != nil {
-		return err
+		open, visits = false, visits[:0]
+		for q, lists := range nearest {
+			floor := float64(p.settle(q))
+			end := min(len(lists), roundGrowth*max(1, taken[q]))
+			for _, l := range lists[taken[q]:end] {
+				if reach == everyList || p.group.reaches(int(l.list), l.score, p.norm(q), reach) >= floor {
+					visits = append(visits, visit{l.list, int32(q)})
+				}
+			}
+			taken[q] = end
+			open = open || end < len(lists)
+		}
+		open = open || len(visits) > 0
 	}
 	return p.moreLists(ctx, most)
+}
+
+// roundGrowth is how many times the lists of all rounds before a query looks at in
+// the next.
+const roundGrowth = 4
+
+// holding is how many of the nearest lists, at least one, have k rows together.
+func (g *grouping) holding(nearest []near, k int) (count int) {
+	for rows := int64(0); count < len(nearest) && (count == 0 || rows < int64(k)); count++ {
+		rows += g.rows[nearest[count].list]
+	}
+	return count
 }
 
 // moreLists reads further lists for the queries that have not found K hits in their

@@ -124,17 +124,20 @@ func (g *grouped) answer(queries simd.Matrix, q int, o Options, most int, reach 
 		return float64(o.Metric.printed(hits[o.K-1].Score))
 	}
 	most = min(most, len(all))
-	taken, have := 0, int64(0)
+	taken, have, norm := 0, int64(0), simd.Norm(query)
 	for taken < most && (taken == 0 || have < int64(o.K)) {
 		read[all[taken].list] = true
 		have += rows[all[taken].list]
 		taken++
 	}
-	floor, norm := internal(ask()), simd.Norm(query)
-	for _, l := range all[taken:most] {
-		if reach == everyList || g.lists.reaches(int(l.list), l.score, norm, reach) >= floor {
-			read[l.list] = true
+	for taken < most {
+		floor, next := internal(ask()), min(most, 4*taken)
+		for _, l := range all[taken:next] {
+			if reach == everyList || g.lists.reaches(int(l.list), l.score, norm, reach) >= floor {
+				read[l.list] = true
+			}
 		}
+		taken = next
 	}
 	hits := ask()
 	for most < len(all) && len(hits) < o.K && !o.HasMinScore {

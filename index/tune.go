@@ -219,11 +219,7 @@ func (c *calibration) wanted(k int) (all []want) {
 			continue
 		}
 		floor := float64(c.group.Metric.printed(hits[len(hits)-1].Score))
-		first, rows := 0, int64(0)
-		for first < len(lists) && (first == 0 || rows < int64(k)) {
-			rows += c.group.rows[lists[first].list]
-			first++
-		}
+		first := c.group.holding(lists, k)
 		for _, h := range hits {
 			list := c.listOf[h.Row]
 			if int(list) == c.group.Strays() {
