@@ -23,6 +23,7 @@ func evalCommand() *ucli.Command {
 			evalFewShotCommand(),
 			evalPseudoCommand(),
 			evalRetrievalCommand(),
+			evalClustersCommand(),
 		},
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -30,7 +31,7 @@ func evalRetrievalCommand() *ucli.Command {
 			"keys, or their file names; without imlist and qimlist the numbers are rows. --copies reads\n" +
 			"lines of query,reference, by keys; a query without a copy has an empty reference.\n\n" +
 			"Whitenings: dino (un-centred moments), vissl (512 directions), deepcluster (256), faiss.",
-		Flags: []ucli.Flag{
+		Flags: slices.Concat([]ucli.Flag{
 			&ucli.StringFlag{Name: "gallery", Usage: "the `BANK` that is ranked"},
 			&ucli.StringFlag{Name: "queries", Usage: "the `BANK` whose rows ask"},
 			&ucli.BoolFlag{Name: "leave-one-out", Usage: "every row of --gallery ranks the others"},
@@ -41,14 +42,8 @@ func evalRetrievalCommand() *ucli.Command {
 			&ucli.StringFlag{Name: "best-pairs", Usage: "with --copies: judge the `N` best pairs of all queries together (DISC: 500000)"},
 			&ucli.StringFlag{Name: "score-norm", Usage: "with --copies: subtract `B[F,L]`, B times the mean of the F-th to L-th best similarities with --background"},
 			&ucli.StringFlag{Name: "background", Usage: "the `BANK` for --score-norm"},
-			&ucli.StringFlag{Name: "gem", Usage: "pool the rows of each image first, with exponent `P` (3 and 4 are usual)"},
-			&ucli.StringFlag{Name: "gem-group", Usage: "rows of one image share this `ATTRIBUTE`", DefaultText: "the key up to its last #"},
-			&ucli.StringFlag{Name: "gem-class", Usage: "the `TOKEN` behind # that is set in front of the pooled ones instead"},
-			&ucli.StringFlag{Name: "whiten", Usage: "whiten rows first: `VARIANT` dino, vissl, deepcluster or faiss"},
-			&ucli.StringFlag{Name: "whiten-from", Usage: "learn the whitening from this `BANK`"},
-			&ucli.StringFlag{Name: "whiten-dims", Usage: "keep `D` directions", DefaultText: "the variant's"},
 			outputFlag("write the AP of every query to `FILE`.csv"),
-		},
+		}, gemFlags(), whitenFlags()),
 		Action: action(nil, runEvalRetrieval),
 	}
 }

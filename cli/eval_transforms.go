@@ -18,6 +18,24 @@ type transforms struct {
 	dims   int
 }
 
+// whitenFlags are those of commands that whiten rows first.
+func whitenFlags() []ucli.Flag {
+	return []ucli.Flag{
+		&ucli.StringFlag{Name: "whiten", Usage: "whiten rows first: `VARIANT` dino, vissl, deepcluster or faiss"},
+		&ucli.StringFlag{Name: "whiten-from", Usage: "learn the whitening from this `BANK`"},
+		&ucli.StringFlag{Name: "whiten-dims", Usage: "keep `D` directions", DefaultText: "the variant's"},
+	}
+}
+
+// gemFlags are those of commands that pool tokens first.
+func gemFlags() []ucli.Flag {
+	return []ucli.Flag{
+		&ucli.StringFlag{Name: "gem", Usage: "pool the rows of each image first, with exponent `P` (3 and 4 are usual)"},
+		&ucli.StringFlag{Name: "gem-group", Usage: "rows of one image share this `ATTRIBUTE`", DefaultText: "the key up to its last #"},
+		&ucli.StringFlag{Name: "gem-class", Usage: "the `TOKEN` behind # that is set in front of the pooled ones instead"},
+	}
+}
+
 func transformFlags(c *ucli.Context) (t transforms, err error) {
 	if text := c.String("gem"); text != "" {
 		g := &eval.GeM{Group: c.String("gem-group"), Class: c.String("gem-class")}

@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"membank/index/kmeans"
@@ -30,13 +31,14 @@ type Clusters struct {
 
 // ClustersResult has one object of figures for each bank and number of clusters.
 type ClustersResult struct {
-	Protocol string    `json:"protocol"`
-	Banks    []BankUse `json:"banks"`
-	Seed     uint64    `json:"seed"`
-	Seeds    int       `json:"seeds"`
-	Results  []Figures `json:"results"`
-	Notes    []string  `json:"notes,omitempty"`
-	Seconds  float64   `json:"seconds"`
+	Protocol   string    `json:"protocol"`
+	Banks      []BankUse `json:"banks"`
+	Transforms []string  `json:"transforms,omitempty"` // of all banks, before clustering
+	Seed       uint64    `json:"seed"`
+	Seeds      int       `json:"seeds"`
+	Results    []Figures `json:"results"`
+	Notes      []string  `json:"notes,omitempty"`
+	Seconds    float64   `json:"seconds"`
 }
 
 // Evaluate clusters banks one after another. Of each run of seeds the one with the
@@ -62,6 +64,10 @@ func (e Clusters) Evaluate(ctx context.Context, banks []*Set, o RunOptions) (*Cl
 		return nil, err
 	}
 	r := &ClustersResult{Protocol: e.name(), Seed: e.Seed, Seeds: e.Seeds}
+	if len(banks) > 0 && len(banks[0].made) > 0 {
+		r.Transforms = banks[0].made
+		r.Protocol += " (" + strings.Join(r.Transforms, ", ") + ")"
+	}
 	var before *clustered
 	for _, s := range banks {
 		r.Banks = append(r.Banks, s.use)
@@ -108,7 +114,11 @@ func (e *Clusters) name() string {
 	if e.Euclidean {
 		name = "k-means"
 	}
-	return fmt.Sprintf("%s, best of %d seeds, %d iterations at most", name, e.Seeds, e.Iterations)
+	seeds := fmt.Sprintf("best of %d seeds", e.Seeds)
+	if e.Seeds == 1 {
+		seeds = "one seed"
+	}
+	return fmt.Sprintf("%s, %s, %d iterations at most", name, seeds, e.Iterations)
 }
 
 // overClustering is how many clusters a class gets the second time, and how many
