@@ -26,6 +26,7 @@ type served struct {
 	images  string // directory of pictures
 	threads int
 	memory  int64 // of one request
+	banks   *openBanks
 }
 
 // runCall runs a request's command by the table that the command line goes by.

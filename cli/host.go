@@ -15,30 +15,27 @@ type host struct {
 	threads  int
 	memory   int64 // of one request
 	painters chan struct{}
+	banks    *openBanks
 }
 
 // painters is how many images are decoded at once: one may take 256 MiB.
 const painters = 2
 
-func newHost(s *session, db *store.DB, images string) *host {
+func newHost(s *session, db *store.DB, images string, bankMemory int64) *host {
 	memory := s.memory
 	if memory == 0 {
 		memory = 1 << 30
 	}
 	workers := max(2, runtime.GOMAXPROCS(0))
-	return &host{db: db, images: images, threads: s.threads, memory: max(64<<20, memory/int64(workers)), painters: make(chan struct{}, painters)}
+	return &host{db: db, images: images, threads: s.threads, memory: max(64<<20, memory/int64(workers)), painters: make(chan struct{}, painters), banks: newOpenBanks(db, bankMemory)}
 }
 
 // run runs a request's command.
 func (h *host) run(ctx context.Context, call *serve.Call) error {
-	return runCall(ctx, served{db: h.db, call: call, images: h.images, threads: h.threads, memory: h.memory})
+	return runCall(ctx, served{db: h.db, call: call, images: h.images, threads: h.threads, memory: h.memory, banks: h.banks})
 }
 
-// routes are those that are no command of a process: they need what lives in the
-// server between requests.
-func (h *host) routes() []serve.Route { return nil }
-
-func (h *host) close() error { return nil }
+func (h *host) close() error { return h.banks.close() }
 
 // gauges are the figures of the database.
 func (h *host) gauges() map[string]serve.Gauge {
@@ -52,9 +49,11 @@ func (h *host) gauges() map[string]serve.Gauge {
 		}
 	}
 	return map[string]serve.Gauge{
-		"membank_banks":      {Help: "Banks in the database.", Value: sum(func(store.Info) float64 { return 1 })},
-		"membank_rows":       {Help: "Live rows of all banks.", Value: sum(func(i store.Info) float64 { return float64(i.Rows) })},
-		"membank_bank_bytes": {Help: "Bytes of all banks on disk.", Value: sum(func(i store.Info) float64 { return float64(i.Bytes) })},
+		"membank_banks":        {Help: "Banks in the database.", Value: sum(func(store.Info) float64 { return 1 })},
+		"membank_rows":         {Help: "Live rows of all banks.", Value: sum(func(i store.Info) float64 { return float64(i.Rows) })},
+		"membank_bank_bytes":   {Help: "Bytes of all banks on disk.", Value: sum(func(i store.Info) float64 { return float64(i.Bytes) })},
+		"membank_memory_banks": {Help: "Memory banks that are open.", Value: func() float64 { n, _ := h.banks.total(); return float64(n) }},
+		"membank_memory_bytes": {Help: "Bytes of rows that they hold in memory.", Value: func() float64 { _, n := h.banks.total(); return float64(n) }},
 	}
 }
 

@@ -33,6 +33,7 @@ func serveCommand() *ucli.Command {
 			&ucli.StringFlag{Name: "images", Usage: "`DIR` where keys are paths of images, for the page"},
 			&ucli.StringSliceFlag{Name: "host", Usage: "a `NAME` clients call this server by, beside its address; may be given again"},
 			&ucli.BoolFlag{Name: "insecure-http", Usage: "listen beyond this machine although HTTP shows token and data to the network"},
+			&ucli.StringFlag{Name: "bank-memory", Usage: "hold memory banks of training runs up to `SIZE`", Value: "8GiB"},
 			&ucli.StringFlag{Name: "max-body", Usage: "refuse bodies larger than `SIZE`", Value: "16GiB"},
 		},
 		Action: action(nil, runServe),
@@ -51,15 +52,19 @@ func runServe(ctx context.Context, s *session, c *ucli.Context, _ []string) erro
 	if err != nil {
 		return err
 	}
+	bankMemory, err := parseSize(c.String("bank-memory"))
+	if err != nil {
+		return usage("--bank-memory: %v", err)
+	}
 	return s.writing(ctx, true, func(db *store.DB) error {
 		l, err := net.Listen("tcp", c.String("listen"))
 		if err != nil {
 			return &failure{exit: exitFailure, code: "listen", err: err, text: fmt.Sprintf("--listen %s: %v (name another address or port)", c.String("listen"), cause(err))}
 		}
 		defer l.Close()
-		host := newHost(s, db, c.String("images"))
+		host := newHost(s, db, c.String("images"), bankMemory)
 		defer host.close()
-		o.Routes = append(serveRoutes(), host.routes()...)
+		o.Routes = serveRoutes()
 		o.Run, o.Explain, o.Gauges = host.run, explain, host.gauges()
 		if c.String("images") != "" {
 			o.Picture = host.picture

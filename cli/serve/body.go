@@ -29,8 +29,8 @@ type rolling struct {
 	grace   time.Duration
 }
 
-func newRolling(w http.ResponseWriter, r *http.Request, most int64) *rolling {
-	return &rolling{body: http.MaxBytesReader(w, r.Body, most), control: http.NewResponseController(w), pause: readPause, grace: rateGrace}
+func newRolling(w http.ResponseWriter, r *http.Request, most int64, pause time.Duration) *rolling {
+	return &rolling{body: http.MaxBytesReader(w, r.Body, most), control: http.NewResponseController(w), pause: pause, grace: rateGrace}
 }
 
 func (b *rolling) Read(p []byte) (int, error) {
@@ -45,11 +45,34 @@ func (b *rolling) Read(p []byte) (int, error) {
 	if err == nil && b.waited > b.grace && float64(b.read) < b.waited.Seconds()*minimumRate {
 		err = errSlow
 	}
-	if err != nil {
-		b.failed = err
+	switch b.failed = err; {
+	case err == io.EOF:
 		b.control.SetReadDeadline(time.Time{}) // it would cancel the work on what has come
+	case err != nil:
+		b.control.SetReadDeadline(start) // nobody waits for the rest
 	}
 	return n, err
+}
+
+// What is read of a body behind the error that it was answered with: a client that
+// is still sending would meet a closed connection and never see the answer.
+const (
+	lingerBytes = 16 << 20
+	lingerTime  = 2 * time.Second
+)
+
+// linger answers with an error and then reads on for a while.
+func linger(w http.ResponseWriter, r *http.Request, answer func()) {
+	control := http.NewResponseController(w)
+	if r.ContentLength == 0 || r.ProtoMajor != 1 || control.EnableFullDuplex() != nil {
+		answer()
+		return
+	}
+	w.Header().Set("Connection", "close")
+	answer()
+	control.Flush()
+	control.SetReadDeadline(time.Now().Add(lingerTime))
+	io.Copy(io.Discard, io.LimitReader(r.Body, lingerBytes))
 }
 
 // ended reports whether the whole body was read.

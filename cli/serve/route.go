@@ -314,7 +314,7 @@ func (s *Server) takeBody(route *Route, call *Call, w http.ResponseWriter, r *ht
 	if route.BodyFlag != "" {
 		call.Flags[route.BodyFlag] = []string{call.BodyName}
 	}
-	body := newRolling(w, r, most)
+	body := newRolling(w, r, most, s.pause)
 	if kind != typeJSON && (r.ContentLength < 0 || r.ContentLength > prefetched) {
 		call.Body = body
 		return release, nil

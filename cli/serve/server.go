@@ -72,6 +72,8 @@ type Server struct {
 	buffers  *allowance
 	stopping atomic.Bool
 	active   atomic.Int64 // requests inside handlers
+	headers  time.Duration
+	pause    time.Duration // of a body
 }
 
 // New makes a server for a listener.
@@ -102,6 +104,7 @@ func New(l net.Listener, o Options) (*Server, error) {
 		light:   newLane(64, 256, 10*time.Second),
 		uploads: newLane(2*o.Workers, int64(2*o.Workers), 10*time.Second),
 		buffers: &allowance{most: bufferedBodies},
+		headers: headerTime, pause: readPause,
 	}
 	return s, s.routes()
 }
@@ -169,7 +172,13 @@ func (s *Server) handle(pattern string, work func(http.ResponseWriter, *http.Req
 			seen.failed = err
 		default:
 			seen.failed = err
-			refuse(w, s.faultOf(r, err))
+			f := s.faultOf(r, err)
+			if f.Status == http.StatusRequestTimeout {
+				w.Header().Set("Connection", "close")
+				refuse(w, f)
+				return
+			}
+			linger(w, r, func() { refuse(w, f) })
 		}
 	})
 }
@@ -274,7 +283,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	base, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	server := &http.Server{
-		Handler: s, ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: headerBytes,
+		Handler: s, ReadHeaderTimeout: s.headers, IdleTimeout: idleTime, MaxHeaderBytes: headerBytes,
 		BaseContext: func(net.Listener) context.Context { return base },
 		ErrorLog:    slog.NewLogLogger(s.o.Log.Handler(), slog.LevelDebug),
 		Protocols:   new(http.Protocols),
