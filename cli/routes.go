@@ -16,6 +16,7 @@ type routed struct {
 	without      []string
 	file         string // the flag whose file is the body; "-": positionals
 	files        []string
+	needsOne     []string
 	needsFile    bool
 	light, lines bool
 	result       any
@@ -32,7 +33,7 @@ var routeTable = []routed{
 	{command: []string{"rm"}, method: "DELETE", path: "/v1/banks/{bank}", args: bankArg, only: []string{"dry-run"}, result: removal{}},
 	{command: []string{"ingest"}, method: "POST", path: "/v1/banks/{bank}/rows", args: bankArg, file: "-", result: ingested{}},
 	{command: []string{"get"}, method: "GET", path: "/v1/banks/{bank}/rows", args: bankArg, files: []string{".npy", ".npz", ".csv"}, result: []record{}},
-	{command: []string{"rm"}, method: "POST", path: "/v1/banks/{bank}/rows/delete", args: bankArg, only: []string{"where", "dry-run"}, file: "keys", result: removal{}},
+	{command: []string{"rm"}, method: "POST", path: "/v1/banks/{bank}/rows/delete", args: bankArg, only: []string{"where", "dry-run"}, needsOne: []string{"keys", "where"}, file: "keys", result: removal{}},
 	{command: []string{"query"}, method: "POST", path: "/v1/banks/{bank}/query", args: bankArg, file: "vectors",
 		files: []string{".npz", ".csv", ".html"}, lines: true, result: answer{}},
 	{command: []string{"graph"}, method: "POST", path: "/v1/banks/{bank}/graph", args: bankArg, files: []string{".npz"}, needsFile: true, result: graphReport{}},
@@ -82,7 +83,7 @@ func serveRoutes() []serve.Route {
 		}
 		route := serve.Route{
 			Method: r.method, Path: r.path, Summary: command.Usage, Command: r.command, Args: r.args, Files: r.files,
-			NeedsFile: r.needsFile, Light: r.light, Lines: r.lines, Result: r.result,
+			NeedsOne: r.needsOne, NeedsFile: r.needsFile, Light: r.light, Lines: r.lines, Result: r.result,
 		}
 		for _, p := range params(command, r.without...) {
 			if r.offers(p.Name) {

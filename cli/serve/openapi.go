@@ -81,8 +81,11 @@ func (route *Route) operation() map[string]any {
 	}
 	content := map[string]any{}
 	binary := func(kind string) { content[kind] = map[string]any{"schema": map[string]any{}} }
-	if route.Result != nil && !route.NeedsFile {
-		schema := schemaOf(reflect.TypeOf(route.Result))
+	if !route.NeedsFile && (route.Result != nil || route.Handle == nil) {
+		schema := map[string]any{"type": []string{"object", "array"}}
+		if route.Result != nil {
+			schema = schemaOf(reflect.TypeOf(route.Result))
+		}
 		if route.Lines {
 			content[typeLines] = map[string]any{"schema": schema}
 		} else {

@@ -27,6 +27,7 @@ type Route struct {
 	Body         BodyKind
 	BodyFlag     string   // the flag that would have named the file; "": a positional
 	Files        []string // extensions of the file that the parameter output may name; nil: none
+	NeedsOne     []string // flags of which one must be given; nil: none
 	NeedsFile    bool     // it makes nothing but a file
 	Light        bool     // it costs next to nothing: no worker is taken
 	Lines        bool     // JSON Lines
@@ -119,6 +120,9 @@ func (s *Server) command(route *Route, w http.ResponseWriter, r *http.Request) e
 		return err
 	}
 	defer release()
+	if route.NeedsOne != nil && !slices.ContainsFunc(route.NeedsOne, func(name string) bool { return len(call.Flags[name]) > 0 }) {
+		return badRequest("%s %s needs one of %s (it is not said what is meant)", route.Method, route.Path, strings.Join(route.NeedsOne, ", "))
+	}
 	enter := s.work.enter
 	switch {
 	case route.Light:

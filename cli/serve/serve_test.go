@@ -510,7 +510,10 @@ func TestStopCancelsWhatTakesTooLong(t *testing.T) {
 		return ctx.Err()
 	})
 	answer := make(chan string, 1)
-	go func() { a, text := s.ask(t, "POST", "/v1/banks/a/query", nil, ""); answer <- fmt.Sprint(a.StatusCode, text) }()
+	go func() {
+		a, text := s.ask(t, "POST", "/v1/banks/a/query", nil, "")
+		answer <- fmt.Sprint(a.StatusCode, text)
+	}()
 	<-began
 	s.stop()
 	err := <-s.ended
