@@ -67,6 +67,18 @@ func benchCommand() *ucli.Command {
 				Action: figures(benchEvaluate),
 			},
 			{
+				Name: "kmeans", Usage: "iterations of k-means over a bank, without codes and with them",
+				Description: "  membank bench kmeans\n" +
+					"  membank bench kmeans --rows 1281167 --dim 256 --clusters 10000 --iterations 3 --dir /data",
+				Flags: []ucli.Flag{dir,
+					&ucli.StringFlag{Name: "rows", Usage: "`N` rows", DefaultText: "200000"},
+					&ucli.StringFlag{Name: "dim", Usage: "`DIM` dimensions", DefaultText: "256"},
+					&ucli.StringFlag{Name: "clusters", Aliases: []string{"c"}, Usage: "`K` clusters", DefaultText: "a hundredth of the rows"},
+					&ucli.StringFlag{Name: "iterations", Usage: "`N` iterations of each way", DefaultText: "5"},
+				},
+				Action: figures(benchKMeans),
+			},
+			{
 				Name: "torture", Usage: "kill, damage and fill databases, and look whether they lie",
 				Description: "  membank bench torture --for 60s\n  membank bench torture --kills 200\n  membank bench torture --for 8h --dir /data",
 				Flags: []ucli.Flag{dir,
@@ -236,6 +248,17 @@ func benchEvaluate(ctx context.Context, s *session, c *ucli.Context, p perf.Prog
 		}
 	}
 	return perf.Evaluate(ctx, o)
+}
+
+func benchKMeans(ctx context.Context, s *session, c *ucli.Context, p perf.Progress) ([]perf.Figure, error) {
+	n, err := counts(c, "rows", "dim", "clusters", "iterations")
+	if err != nil {
+		return nil, err
+	}
+	return perf.KMeans(ctx, perf.KMeansOptions{
+		Dir: c.String("dir"), Rows: n["rows"], Dim: int(n["dim"]), Clusters: int(n["clusters"]), Iterations: int(n["iterations"]),
+		Memory: s.memory, Threads: s.threads, Progress: p,
+	})
 }
 
 func runTorture(ctx context.Context, s *session, c *ucli.Context, _ []string) error {

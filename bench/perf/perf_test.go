@@ -98,6 +98,17 @@ func TestIngest(t *testing.T) {
 	sound(t, figures, "ingest of a .npy until it is durable", "ingest, until its codes", "ingest and codes, with making")
 }
 
+func TestKMeans(t *testing.T) {
+	figures, err := KMeans(context.Background(), KMeansOptions{Dir: nothingLeft(t), Rows: 3000, Dim: 64, Clusters: 20, Iterations: 2, Threads: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sound(t, figures, "k-means iteration, fp32", "k-means iteration, codes", "k-means iteration, codes, from k-means++")
+	if _, err := KMeans(context.Background(), KMeansOptions{Dir: nothingLeft(t), Rows: 30, Dim: 4, Clusters: 31}); err == nil {
+		t.Error("31 clusters of 30 rows are no error")
+	}
+}
+
 func TestEvaluate(t *testing.T) {
 	figures, err := Evaluate(context.Background(), EvaluateOptions{
 		Dir: nothingLeft(t), Bytes: 5 << 20, Dim: 64, Queries: 100, Classes: 10, K: []int{5}, Memory: 256 << 20,
