@@ -82,5 +82,6 @@
 //
 // Nothing here opens a file or prints. An evaluation is deterministic: the same
 // snapshots give the same result for any number of threads, memory budget and
-// SIMD level.
+// SIMD level; only the samples of a diagnosis or comparison may be cut by the
+// budget, and say so.
 package eval
