@@ -70,11 +70,12 @@ func TestVerifyLayout(t *testing.T) {
 		}
 	}
 	for what, corrupt := range map[string]func(*DB, *addition, *generation) error{
-		"two places swapped":    places(func(_ *Snapshot, p []uint32) { p[3], p[4] = p[4], p[3] }),
-		"two rows at one place": places(func(_ *Snapshot, p []uint32) { p[3] = p[4] }),
-		"a live row nowhere":    places(func(_ *Snapshot, p []uint32) { p[3] = nowhere }),
-		"a place behind all":    places(func(s *Snapshot, p []uint32) { p[3] = uint32(s.g.lanes()) }),
-		"a purged row placed":   places(func(_ *Snapshot, p []uint32) { p[2] = 0 }),
+		"two places swapped":      places(func(_ *Snapshot, p []uint32) { p[3], p[4] = p[4], p[3] }),
+		"two rows at one place":   places(func(_ *Snapshot, p []uint32) { p[3] = p[4] }),
+		"a live row nowhere":      places(func(_ *Snapshot, p []uint32) { p[3] = nowhere }),
+		"a deleted row elsewhere": places(func(_ *Snapshot, p []uint32) { p[7] = p[4] }),
+		"a place behind all":      places(func(s *Snapshot, p []uint32) { p[3] = uint32(s.g.lanes()) }),
+		"a purged row placed":     places(func(_ *Snapshot, p []uint32) { p[2] = 0 }),
 		"a row where it was before": places(func(s *Snapshot, p []uint32) {
 			err := s.NewReader().Columns(0, func(c *Columns) error { p[0] = uint32(slices.Index(c.Row, 0)); return nil })
 			if err != nil {

@@ -89,10 +89,6 @@ func (g *gatherer) fill(ctx context.Context, w *window, from, total int64) (fill
 	for i := range w.rows {
 		w.rows[i] = -1
 	}
-	clear(w.keys)
-	for _, a := range w.attributes {
-		clear(a.Values)
-	}
 	err = g.s.eachBlock(ctx, g.threads, func(r *Reader, block int) error {
 		if v := g.spans[block]; v.known && (v.to <= w.from || v.from >= w.to) {
 			return nil

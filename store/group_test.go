@@ -116,7 +116,7 @@ func TestGroup(t *testing.T) {
 func TestPlaces(t *testing.T) {
 	ctx := context.Background()
 	db := create(t)
-	const n, more, lists = placeRows + 3000, placeRows, 5
+	const n, more, lists = placeRows + 3000, 2*placeRows + 100, 5
 	vectors := gaussian(n+more, 2, 3)
 	write(t, db, "bank", Rows{Vectors: vectors.Slice(0, n)}, WriterOptions{})
 	check := func(what string, deleted ...int64) {
@@ -154,9 +154,9 @@ func TestPlaces(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	overwrite(nil, 7, placeRows-1, placeRows, placeRows+5)
+	overwrite(nil, placeRows, placeRows+5)
 	check("overwritten while flat")
-	overwrite(nil, placeRows+1, 7)
+	overwrite(nil, placeRows+1, 7, placeRows-1, placeRows)
 	check("overwritten again")
 	assign := byFirst(lists)
 	if _, err := db.Group(ctx, "bank", []byte("five"), assign, GroupOptions{Lists: lists}); err != nil {
@@ -232,6 +232,107 @@ func TestUpdateIsRefused(t *testing.T) {
 	}
 	if report, err := db.Verify(ctx, VerifyOptions{}); err != nil || report.Orphans > 0 {
 		t.Errorf("%+v %v", report, err)
+	}
+}
+
+// Rows with keys of their own and rows without, some of them called like a row
+// number that is not theirs, through every way of writing rows again.
+func TestMixedKeys(t *testing.T) {
+	ctx := context.Background()
+	for _, grouped := range []bool{false, true} {
+		db := create(t)
+		const lists = 3
+		assign := byFirst(lists)
+		vectors := gaussian(90, 3, 1)
+		keys := append(decimals(30), make([]string, 30)...)
+		for i := range 30 {
+			keys[30+i] = fmt.Sprint(1000 + i)
+		}
+		keys = append(keys, decimals(90)[60:]...)
+		o := WriterOptions{}
+		piece := func(from, to int, keyed bool) {
+			t.Helper()
+			r := Rows{Vectors: vectors.Slice(from, to)}
+			if keyed {
+				r.Keys = keys[from:to]
+			}
+			write(t, db, "bank", r, o)
+			o = WriterOptions{Mode: Append, Assign: assign}
+		}
+		labels := unlabelled(90)
+		check := func(what string, n int) {
+			t.Helper()
+			equalRows(t, all(t, db, "bank"), Rows{Vectors: vectors.Slice(0, n), Keys: keys[:n], Labels: labels[:n]})
+			s := snapshot(t, db, "bank")
+			defer s.Close()
+			// 30 to 59 are rows, and no keys.
+			ask := append(slices.Clone(keys[:n]), "30", "59", "90", "999")
+			want := make([]int64, n, len(ask))
+			for i := range want {
+				want[i] = int64(i)
+			}
+			if got, err := s.Lookup(ctx, ask); err != nil || !slices.Equal(got, append(want, -1, -1, -1, -1)) {
+				t.Errorf("%s: %v %v", what, got, err)
+			}
+			for _, taken := range []string{"7", "1003"} {
+				if !slices.Contains(keys[:n], taken) {
+					continue
+				}
+				_, err := tryWrite(db, "bank", Rows{Vectors: vectors.Slice(0, 1), Keys: []string{taken}}, WriterOptions{Mode: Append, Assign: assign})
+				var d *DuplicateKeyError
+				if !errors.As(err, &d) || d.Key != taken || !d.InBank || keys[d.Old] != taken {
+					t.Errorf("%s: key %s again: %v", what, taken, err)
+				}
+			}
+			verify(t, db)
+		}
+		overwrite := func(rows ...int64) {
+			t.Helper()
+			m := gaussian(len(rows), 3, 5)
+			for i, row := range rows {
+				copy(vectors.Row(int(row)), m.Row(i))
+			}
+			if _, err := db.UpdateRows(ctx, "bank", rows, m, assign); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if grouped {
+			piece(0, 30, false)
+			if _, err := db.Group(ctx, "bank", []byte("x"), assign, GroupOptions{Lists: lists}); err != nil {
+				t.Fatal(err)
+			}
+			check("grouped", 30)
+		} else {
+			piece(0, 30, false)
+		}
+		piece(30, 60, true)
+		check("keyed", 60)
+		piece(60, 90, false)
+		check("not keyed", 90)
+		overwrite(2, 31, 61, 89)
+		check("overwritten", 90)
+		overwrite(3, 31, 62, 89)
+		check("overwritten again", 90)
+		if _, _, err := db.Fold(ctx, "bank", 0, GroupOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		check("folded", 90)
+		if _, err := db.Group(ctx, "bank", []byte("x"), assign, GroupOptions{Lists: lists}); err != nil {
+			t.Fatal(err)
+		}
+		overwrite(4, 90-1)
+		check("grouped at last", 90)
+		wantGrouped(t, db, "bank", lists)
+	}
+}
+
+// A zero vector is counted when a row becomes one.
+func TestUpdateCountsZeros(t *testing.T) {
+	db := create(t)
+	write(t, db, "bank", Rows{Vectors: gaussian(10, 3, 1)}, WriterOptions{})
+	info, err := db.UpdateRows(context.Background(), "bank", []int64{4, 5}, simd.NewMatrix(2, 3), nil)
+	if err != nil || info.ZeroVectors != 2 {
+		t.Errorf("%d zero vectors, %v", info.ZeroVectors, err)
 	}
 }
 

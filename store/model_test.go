@@ -89,6 +89,42 @@ func TestModel(t *testing.T) {
 	})
 }
 
+// The same with one bank that is grouped early and lives long.
+func TestModelGrouped(t *testing.T) {
+	dir := t.TempDir()
+	run := 0
+	rapid.Check(t, func(t *rapid.T) {
+		run++
+		m := &model{t: t, dir: filepath.Join(dir, strconv.Itoa(run)), banks: map[string]*modelBank{}}
+		m.open(Options{Create: true})
+		defer func() { m.db.Close() }()
+		m.write("a", Create)
+		m.group("a")
+		for range rapid.IntRange(4, 12).Draw(t, "steps") {
+			switch rapid.SampledFrom([]string{"append", "append", "append", "delete", "delete", "update", "update", "annotate", "fold", "group", "reopen"}).Draw(t, "step") {
+			case "append":
+				m.write("a", Append)
+			case "delete":
+				m.delete("a")
+			case "update":
+				m.update("a")
+			case "annotate":
+				m.annotate("a")
+			case "fold":
+				m.straighten("a", false)
+			case "group":
+				m.group("a")
+			case "reopen":
+				if err := m.db.Close(); err != nil {
+					t.Fatal(err)
+				}
+				m.open(Options{})
+			}
+			m.compare()
+		}
+	})
+}
+
 type model struct {
 	t     *rapid.T
 	dir   string
@@ -303,6 +339,25 @@ func (m *model) update(bank string) {
 	}
 	if _, err := m.db.UpdateRows(ctx, bank, rows, vectors, assign); err != nil {
 		t.Fatal(err)
+	}
+	b.rows = after
+}
+
+// annotate gives all rows another size.
+func (m *model) annotate(bank string) {
+	b := m.banks[bank]
+	if b == nil || len(b.rows) == 0 {
+		return
+	}
+	values := make([]Value, b.next)
+	offset := int64(rapid.IntRange(0, 1000).Draw(m.t, "offset"))
+	after := slices.Clone(b.rows)
+	for i, r := range after {
+		values[r.row] = Int(offset + r.row*7)
+		after[i].size = values[r.row]
+	}
+	if _, err := m.db.SetAttributes(context.Background(), bank, []Attribute{{"size", values}}); err != nil {
+		m.t.Fatal(err)
 	}
 	b.rows = after
 }
