@@ -183,7 +183,7 @@ const appHelp = `{{.Name}} - {{.Usage}}
 Usage: {{.UsageText}}
 
 Commands:{{range .VisibleCommands}}
-  {{printf "%-12s" .Name}}{{.Usage}}{{end}}
+  {{printf "%-14s" .Name}}{{.Usage}}{{end}}
 
 Flags of every command:
 {{range .VisibleFlags}}  {{.}}
@@ -198,7 +198,7 @@ Usage: {{.HelpName}}{{if .Subcommands}} COMMAND{{end}}{{if .ArgsUsage}} {{.ArgsU
 {{.Description}}
 {{end}}{{if .VisibleCommands}}
 Commands:{{range .VisibleCommands}}
-  {{printf "%-12s" .Name}}{{.Usage}}{{end}}
+  {{printf "%-14s" .Name}}{{.Usage}}{{end}}
 {{end}}{{if .VisibleFlags}}
 Flags:
 {{range .VisibleFlags}}  {{.}}
