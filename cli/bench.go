@@ -12,6 +12,7 @@ import (
 	"membank/bench/perf"
 	"membank/bench/torture"
 	"membank/index"
+	"membank/index/memory"
 
 	ucli "github.com/urfave/cli/v2"
 )
@@ -52,6 +53,19 @@ func benchCommand() *ucli.Command {
 				Description: "  membank bench ingest --dir /data",
 				Flags:       []ucli.Flag{rows, dim, dir},
 				Action:      figures(benchIngest),
+			},
+			{
+				Name: "bank", Usage: "steps of a memory bank and a queue, beside NumPy arrays in memory",
+				Description: "  membank bench bank\n  membank bench bank --rows 50000 --durability sync --dir /data",
+				Flags: []ucli.Flag{dim, dir,
+					&ucli.StringFlag{Name: "rows", Usage: "`N` slots", DefaultText: "1281167"},
+					&ucli.StringFlag{Name: "batch", Usage: "`N` rows of an update and of a push", DefaultText: "256"},
+					&ucli.StringFlag{Name: "negatives", Usage: "`N` rows gathered before an update", DefaultText: "4096"},
+					&ucli.StringFlag{Name: "queue", Usage: "a queue of `N` rows", DefaultText: "65536"},
+					&ucli.StringFlag{Name: "steps", Usage: "`N` steps of each kind", DefaultText: "600"},
+					&ucli.StringFlag{Name: "durability", Usage: "`WHAT` a step survives: " + names(memory.Durabilities), DefaultText: "log"},
+				},
+				Action: figures(benchBank),
 			},
 			{
 				Name: "evaluate", Usage: "a gallery far larger than --memory, and the memory it takes",
@@ -225,6 +239,21 @@ func benchIngest(ctx context.Context, s *session, c *ucli.Context, p perf.Progre
 		return nil, err
 	}
 	return perf.Ingest(ctx, perf.IngestOptions{Dir: c.String("dir"), Rows: n["rows"], Dim: int(n["dim"]), Threads: s.threads, Progress: p})
+}
+
+func benchBank(ctx context.Context, s *session, c *ucli.Context, p perf.Progress) ([]perf.Figure, error) {
+	n, err := counts(c, "rows", "dim", "batch", "negatives", "queue", "steps")
+	if err != nil {
+		return nil, err
+	}
+	d, err := one(c, "durability", memory.Durabilities)
+	if err != nil {
+		return nil, err
+	}
+	return perf.Memory(ctx, perf.MemoryOptions{
+		Dir: c.String("dir"), Rows: n["rows"], Dim: int(n["dim"]), Batch: int(n["batch"]), Negatives: int(n["negatives"]),
+		Queue: n["queue"], Steps: int(n["steps"]), Durability: d, Progress: p,
+	})
 }
 
 func benchEvaluate(ctx context.Context, s *session, c *ucli.Context, p perf.Progress) ([]perf.Figure, error) {

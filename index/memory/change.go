@@ -178,9 +178,7 @@ func (b *Bank) current(ids []int64, s state) *change {
 
 func (a *array) gather(ids []int64) simd.Matrix {
 	m := simd.NewMatrix(len(ids), a.Dim)
-	for i, id := range ids {
-		copy(m.Row(i), a.row(id))
-	}
+	a.copyRows(m, ids)
 	return m
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/bits"
-	"sync"
 
 	"membank/simd"
 	"membank/store"
@@ -14,6 +13,13 @@ import (
 // [len(ids)][dim], copied. Of a queue ids are positions. A row that was never
 // written holds its initial value. Errors: ErrID.
 func (b *Bank) Gather(ctx context.Context, ids []int64) ([]simd.Matrix, error) {
+	return b.GatherInto(ctx, ids, nil)
+}
+
+// GatherInto is Gather into matrices that are there already, one a view of at least
+// len(ids) rows: a loop that uses its own spares the allocation, which takes as long
+// as a quarter of a gather. It returns the part of each that was filled.
+func (b *Bank) GatherInto(ctx context.Context, ids []int64, into []simd.Matrix) ([]simd.Matrix, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -22,34 +28,36 @@ func (b *Bank) Gather(ctx context.Context, ids []int64) ([]simd.Matrix, error) {
 	if err := b.usable(); err != nil {
 		return nil, err
 	}
-	return b.gather(ids)
+	return b.gather(ids, into)
 }
 
-// gatherApart is from how many bytes on two goroutines gather: a scattered row is
-// some misses of the cache, and each core waits for its own.
-const gatherApart = 256 << 10
-
 // gather is Gather with the lock held.
-func (b *Bank) gather(ids []int64) ([]simd.Matrix, error) {
+func (b *Bank) gather(ids []int64, into []simd.Matrix) ([]simd.Matrix, error) {
 	if err := b.checkIDs(ids); err != nil {
 		return nil, err
 	}
+	if into != nil && len(into) != len(b.views) {
+		return nil, fmt.Errorf("%w: %d matrices for the rows of %d views", ErrRows, len(into), len(b.views))
+	}
 	out := make([]simd.Matrix, len(b.views))
 	for v, a := range b.views {
-		m := simd.NewMatrix(len(ids), a.Dim)
-		copyRows := func(from, to int) {
-			for i := from; i < to; i++ {
-				copy(m.Row(i), a.row(b.queue.row(ids[i])))
+		var m simd.Matrix
+		switch {
+		case into == nil:
+			m = simd.NewMatrix(len(ids), a.Dim)
+		case into[v].Dim != a.Dim || into[v].Rows < len(ids):
+			return nil, fmt.Errorf("%w: a matrix of %d × %d for %d rows of view %d, which has %d dimensions", ErrRows, into[v].Rows, into[v].Dim, len(ids), v, a.Dim)
+		default:
+			m = into[v].Slice(0, len(ids))
+		}
+		rows := ids
+		if b.queue.shift {
+			rows = make([]int64, len(ids))
+			for i, id := range ids {
+				rows[i] = b.queue.row(id)
 			}
 		}
-		if half := len(ids) / 2; 4*len(m.Data) < gatherApart {
-			copyRows(0, len(ids))
-		} else {
-			var wg sync.WaitGroup
-			wg.Go(func() { copyRows(half, len(ids)) })
-			copyRows(0, half)
-			wg.Wait()
-		}
+		a.copyApart(m, rows)
 		out[v] = m
 	}
 	return out, nil

@@ -197,7 +197,7 @@ func (q *Queue) read(scope Scope, ordered bool) (c Contents, err error) {
 			c.Positions[i] = q.oldest(int64(i))
 		}
 	}
-	if c.Views, err = q.gather(c.Positions); err == nil {
+	if c.Views, err = q.gather(c.Positions, nil); err == nil {
 		c.Column, err = q.columns(c.Positions)
 	}
 	return c, err

@@ -43,6 +43,9 @@ type UpdateOptions struct {
 	Step       int64
 	Labels     []int64 // nil: labels stay; else one a row, store.NoLabel for none
 	Durability Durability
+	// Into, if set, is where GatherThenUpdate puts the rows it reads, as GatherInto
+	// does.
+	Into []simd.Matrix
 }
 
 // FromNew is the KeepOld of an implementation whose momentum weights the new row:
@@ -101,7 +104,7 @@ func (s *Slots) update(gather []int64, ids []int64, rows []simd.Matrix, o Update
 		return nil, w, 0, err
 	}
 	if gather != nil {
-		if read, err = s.gather(gather); err != nil {
+		if read, err = s.gather(gather, o.Into); err != nil {
 			return nil, w, 0, err
 		}
 	}
@@ -227,10 +230,11 @@ func (s *Slots) mixed(ids []int64, rows []simd.Matrix, o UpdateOptions) (c *chan
 			c.rows[v] = simd.Matrix{Dim: s.views[v].Dim}
 			continue
 		}
-		out := simd.NewMatrix(len(c.ids), m.Dim)
+		before, out := s.scratch(2*v, len(c.ids), m.Dim), s.scratch(2*v+1, len(c.ids), m.Dim)
+		s.views[v].copyRows(before, c.ids)
 		clear(written)
-		for i, id := range ids {
-			old, to := s.views[v].row(id), out.Row(at[i])
+		for i := range ids {
+			old, to := before.Row(at[i]), out.Row(at[i])
 			if o.Compound && written[at[i]] {
 				old = to
 			}
@@ -242,6 +246,21 @@ func (s *Slots) mixed(ids []int64, rows []simd.Matrix, o UpdateOptions) (c *chan
 		c.rows[v] = out
 	}
 	return c, kept
+}
+
+// scratch is a matrix that holds anything, for as long as the bank is held alone.
+func (b *Bank) scratch(i, rows, dim int) simd.Matrix {
+	for len(b.buffers) <= i {
+		b.buffers = append(b.buffers, nil)
+	}
+	const keep = 1 << 22 // floats; larger batches are rare
+	if rows*dim > keep {
+		return simd.NewMatrix(rows, dim)
+	}
+	if cap(b.buffers[i]) < rows*dim {
+		b.buffers[i] = make([]float32, rows*dim)
+	}
+	return simd.Matrix{Data: b.buffers[i][:rows*dim], Rows: rows, Dim: dim}
 }
 
 // blend sets to to the mix of old and fresh, and reports whether it is one: of a
