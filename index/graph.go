@@ -71,29 +71,18 @@ func (ix *Index) Graph(ctx context.Context, o GraphOptions, emit func(row int64,
 		g.expect, g.k = newExpectation(o.Memory/8, ix.small), options.K
 	}
 	most := g.most()
-	vectors, rows := simd.NewMatrix(most, ix.dim), make([]int64, most)
-	size := most
+	g.size = most
 	if options.ranged() { // until it is known how many edges a row has
-		size = min(most, rangeBatch)
+		g.size = min(most, rangeBatch)
 	}
-	for {
-		n, err := g.rows.next(ctx, vectors.Slice(0, size), rows)
-		if err != nil || n == 0 {
-			g.stats.Seconds = time.Since(start).Seconds()
-			return g.stats, err
-		}
-		edges := g.stats.Edges
-		whole, err := g.answer(ctx, vectors.Slice(0, n), rows[:n])
-		if err != nil {
-			return g.stats, err
-		}
-		switch {
-		case !whole:
-			size = max(1, size/2)
-		case 4*hitBytes*(g.stats.Edges-edges) < g.options().Memory:
-			size = min(2*size, most)
-		}
+	var err error
+	if ix.inOrder != nil {
+		err = ix.inOrder(ctx, most, func(b store.Batch) error { return g.some(ctx, b.Vectors, b.Rows) })
+	} else {
+		err = g.blocks(ctx, most)
 	}
+	g.stats.Seconds = time.Since(start).Seconds()
+	return g.stats, err
 }
 
 type graph struct {
@@ -101,12 +90,49 @@ type graph struct {
 	o    GraphOptions
 	emit func(row int64, hits []Hit) error
 	rows rowReader
+	size int   // rows that ask at once, as things stand
 	told int64 // of progress
 	// What is known of rows that are still to ask, nil if it would not help;
 	// and the number of hits a row has then.
 	expect *expectation
 	k      int
 	stats  GraphStats
+}
+
+// blocks asks for all rows of a bank whose blocks stand in row order, at most so many
+// at once.
+func (g *graph) blocks(ctx context.Context, most int) error {
+	vectors, rows := simd.NewMatrix(most, g.ix.dim), make([]int64, most)
+	for {
+		n, err := g.rows.next(ctx, vectors.Slice(0, g.size), rows)
+		if err != nil || n == 0 {
+			return err
+		}
+		if err := g.some(ctx, vectors.Slice(0, n), rows[:n]); err != nil {
+			return err
+		}
+	}
+}
+
+// some asks for some rows, as many at once as is found to fit.
+func (g *graph) some(ctx context.Context, vectors simd.Matrix, rows []int64) error {
+	most := g.most()
+	for first := 0; first < len(rows); {
+		last := min(first+g.size, len(rows))
+		edges := g.stats.Edges
+		whole, err := g.answer(ctx, vectors.Slice(first, last), rows[first:last])
+		if err != nil {
+			return err
+		}
+		switch {
+		case !whole:
+			g.size = max(1, g.size/2)
+		case 4*hitBytes*(g.stats.Edges-edges) < g.options().Memory:
+			g.size = min(2*g.size, most)
+		}
+		first = last
+	}
+	return nil
 }
 
 // options are those of the searches that make the graph.
@@ -292,8 +318,8 @@ func (g *graph) tell(done int64) {
 	}
 }
 
-// rowReader reads the live rows of a bank in row order, which is the order of
-// blocks.
+// rowReader reads the live rows of a bank whose blocks stand in row order, in that
+// order.
 type rowReader struct {
 	view        view
 	blocks      int

@@ -21,6 +21,9 @@ type Index struct {
 	blocks  int
 	maxNorm float64 // no row has a larger one
 	reader  func() view
+	// inOrder reads live rows in row order, batch by batch, where blocks are in
+	// another; nil: they are not.
+	inOrder func(ctx context.Context, size int, fn func(store.Batch) error) error
 
 	grouping func() (*grouping, error) // nil: a flat bank
 
@@ -45,6 +48,9 @@ func New(s *store.Snapshot) *Index {
 		reader:  func() view { return s.NewReader().View },
 	}
 	ix.readCodes(s)
+	if !s.InRowOrder() {
+		ix.inOrder = s.Batches
+	}
 	if info.Lists > 0 {
 		ix.grouping = sync.OnceValues(func() (*grouping, error) { return readGrouping(s) })
 	}

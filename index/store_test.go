@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"membank/simd"
@@ -94,5 +95,53 @@ func TestSearchInAStore(t *testing.T) {
 			}
 		}
 		s.Close()
+	}
+}
+
+// A graph comes in row order, and says the same, whatever order rows stand in.
+func TestGraphOfAGroupedBank(t *testing.T) {
+	ctx := context.Background()
+	db := mustOpen(t)
+	rng := rand.New(rand.NewPCG(1, 9))
+	m := simd.NewMatrix(700, 6)
+	for i := range m.Data {
+		m.Data[i] = float32(rng.NormFloat64())
+	}
+	mustWrite(t, db, "b", m, store.WriterOptions{})
+	if _, err := db.DeleteRows(ctx, "b", []int64{3, 4, 500}); err != nil {
+		t.Fatal(err)
+	}
+	graphs := func(o GraphOptions) (rows []int64, hits [][]Hit) {
+		s, err := db.Snapshot("b")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		rows, hits, _ = graphOf(t, New(s), o)
+		return rows, hits
+	}
+	options := []GraphOptions{{K: 5}, {HasMinScore: true, MinScore: 0.5}, {K: 700, Memory: 1 << 18}}
+	var wantRows [][]int64
+	var want [][][]Hit
+	for _, o := range options {
+		rows, hits := graphs(o)
+		wantRows, want = append(wantRows, rows), append(want, hits)
+	}
+	scatter := func(lists []int32, _ *store.Block) error {
+		for i := range lists {
+			lists[i] = int32(len(lists)-i) % 7
+		}
+		return nil
+	}
+	if _, err := db.Group(ctx, "b", []byte("seven lists"), scatter, store.GroupOptions{Lists: 7}); err != nil {
+		t.Fatal(err)
+	}
+	for i, o := range options {
+		rows, hits := graphs(o)
+		if !slices.Equal(rows, wantRows[i]) {
+			t.Errorf("%+v: rows come as %v", o, rows[:10])
+			continue
+		}
+		mustEqual(t, hits, want[i])
 	}
 }

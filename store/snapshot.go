@@ -67,6 +67,10 @@ func (s *Snapshot) Bank() string { return s.g.bank }
 // since at the end.
 func (s *Snapshot) Blocks() int { return len(s.g.blocks) }
 
+// InRowOrder reports whether blocks, and the rows in them, stand in row order: rows
+// were only ever appended, or ungrouped since.
+func (s *Snapshot) InRowOrder() bool { return s.g.layout == nil }
+
 // BlockRows is the number of rows in a block, dead ones included.
 func (s *Snapshot) BlockRows(block int) int { return s.g.blocks[block].rows }
 
