@@ -138,8 +138,10 @@ func (p *pass) tileRange(t int) (first, last int) { return p.bounds[t], p.bounds
 // answers takes the hits out of the pass, in the metric's own scores.
 func (p *pass) answers() ([][]Hit, error) {
 	all := make([][]Hit, len(p.tops))
-	for q := range p.tops {
-		best := p.tops[q].Best()
+	parallel(p.o.Threads, len(p.tops), func() func(int) {
+		return func(q int) { all[q] = p.tops[q].Best() }
+	})
+	for q, best := range all {
 		if !p.proven(q, best) {
 			p.again = append(p.again, q)
 		}
