@@ -49,6 +49,35 @@
 //     features), the result says for how many queries.
 //   - A zero row has cosine 0 with everything.
 //
+// # Sets
+//
+// What is asked and what is searched is a [Set]: a bank as it is stored, a part of it,
+// or what a transform made of it: descriptors pooled from patch tokens ([GeM]), rows
+// whitened by what another bank taught ([Whitening]). A transform is part of the name
+// of the protocol.
+//
+//	store.Snapshot ─► NewSet ─► Pool ─► Apply ─► KNN, FewShot, Retrieval, Copies, Clusters
+//
+// [FewShot] lets some rows of each class vote, drawn several times or listed in files;
+// [PseudoLabels] asks rows without a label, and says how far to believe the answer.
+//
+// # Retrieval
+//
+// [Retrieval] ranks the whole gallery for every query: by labels, with the metrics of
+// metric learning, or by [GroundTruth], with those of revisited Oxford and Paris.
+// There are two average precisions, and papers say "mAP" of both:
+//
+//	IR         mean of (j+1)/(r_j+1)                    map_full
+//	trapezoid  mean of ½[j/r_j + (j+1)/(r_j+1)]         map_trapezoid
+//
+// over the 0-based ranks r_j of the relevant rows, all of them. [Copies] pools the
+// candidates of all queries and judges the list: copy detection.
+//
+// # Clusters
+//
+// [Clusters] runs k-means from several seeds and compares the clusters with classes,
+// with each other, and with those of the checkpoint before.
+//
 // # Agreement of labelings
 //
 // [Agree] compares two labelings of the same rows, clusters and classes or two

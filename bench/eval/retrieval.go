@@ -74,10 +74,14 @@ type RetrievalResult struct {
 //   - NDCG@10_binary has gains 1 and discounts 1/log2(rank+1).
 //
 // The search is exact, and rank ties fall to the smaller row. It costs a full ranking,
-// N log N, for each query; batches of queries keep it within RunOptions.Memory.
+// N log N, for each query; batches of queries keep it within RunOptions.Memory (0: 1 GiB),
+// but one ranking, 48 bytes a row, is always held.
 // The figures are the same for any threads, memory and SIMD level.
 func (e Retrieval) Evaluate(ctx context.Context, queries, gallery *Set, o RunOptions) (*RetrievalResult, error) {
 	start := time.Now()
+	if o.Memory <= 0 {
+		o.Memory = index.DefaultMemory // rankings are long, and every batch reads the gallery
+	}
 	o.defaults()
 	if err := e.defaults(queries, gallery); err != nil {
 		return nil, err

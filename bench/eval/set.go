@@ -130,9 +130,9 @@ func (a *asking) each(ctx context.Context, fn func(rows []int64, hits [][]index.
 		return fmt.Errorf("%w: gallery %q has %d, queries %q have %d", store.ErrDim, a.gallery.use.Bank, a.gallery.dim, a.queries.use.Bank, a.queries.dim)
 	}
 	a.k = max(1, min(a.k, a.gallery.use.Rows))
-	// A long answer grows by doubling, up to twice its k, and is copied once.
-	room := max(int64(16*a.gallery.dim)+4*hitBytes*a.k, 1)
-	size := int(max(1, min(a.run.Memory/2/room, 4096, a.queries.use.Rows)))
+	// A long answer grows by a quarter at a time, and what it grew from is still there.
+	room := int64(16*a.gallery.dim) + 3*hitBytes*a.k
+	size := int(max(1, min(a.run.Memory/room, 4096, a.queries.use.Rows)))
 	batch := simd.NewMatrix(size, a.queries.dim)
 	var rows []int64
 	done := int64(0)
