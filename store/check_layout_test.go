@@ -185,6 +185,44 @@ func TestLayoutCheck(t *testing.T) {
 	}
 }
 
+// A bank that a newer membank has written is not called damaged, and the others
+// are there.
+func TestNewerManifest(t *testing.T) {
+	db := lived(t)
+	write(t, db, "other", Rows{Vectors: gaussian(5, 3, 1)}, WriterOptions{})
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	key := string(manifestKey("bank"))
+	withBadger(t, db.Dir(), func(b *badger.DB) {
+		var value []byte
+		err := b.View(func(txn *badger.Txn) error {
+			item, err := txn.Get([]byte(key))
+			if err == nil {
+				value, err = item.ValueCopy(nil)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		value[4] = layoutVersion + 1
+		binary.LittleEndian.PutUint32(value[crcOffset:], recordChecksum(value))
+		set(t, b, key, value)
+	})
+	db, err := Open(context.Background(), db.Dir(), Options{ReadOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Snapshot("bank"); !errors.Is(err, ErrNewerFormat) || errors.Is(err, ErrCorrupt) {
+		t.Error(err)
+	}
+	if n := all(t, db, "other").Vectors.Rows; n != 5 {
+		t.Errorf("%d rows in the other bank", n)
+	}
+}
+
 // One altered bit of any record that a layout names is a named error, and so is a
 // record that is gone.
 func TestDamagedLayout(t *testing.T) {

@@ -27,7 +27,11 @@ type generation struct {
 // it names in turn.
 func (db *DB) loadGeneration(entry outsideBank) (*generation, error) {
 	g := &generation{}
+	newer := uint8(0)
 	err := db.read(manifestKey(entry.Name), func(value []byte) error {
+		if newer = laterVersion(value); newer > 0 {
+			return nil
+		}
 		h, payload, err := checkRecord(value, kindManifest, recordRef{}, true)
 		if err == nil && (h.number != entry.Generation || h.crc != entry.Digest) {
 			err = fmt.Errorf("it is generation %d with checksum %08x, expected %d with %08x", h.number, h.crc, entry.Generation, entry.Digest)
@@ -43,6 +47,9 @@ func (db *DB) loadGeneration(entry outsideBank) (*generation, error) {
 		}
 		return nil
 	})
+	if newer > 0 {
+		return nil, fmt.Errorf("bank %q: its manifest has format version %d, this membank reads up to %d: %w", entry.Name, newer, layoutVersion, ErrNewerFormat)
+	}
 	var u *unreadable
 	if errors.As(err, &u) {
 		return nil, &CorruptError{Bank: entry.Name, Block: -1, Record: "manifest", Reason: u.reason}

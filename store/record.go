@@ -105,7 +105,7 @@ func openRecord(value []byte) (h header, payload []byte, err error) {
 	case string(value[:4]) != recordMagic:
 		return h, nil, fmt.Errorf("it begins with %x, not %q", value[:4], recordMagic)
 	case value[4] != recordVersion && (value[4] != layoutVersion || recordKind(value[5]) != kindManifest):
-		return h, nil, fmt.Errorf("it has format version %d, which this membank does not read (a newer one may)", value[4])
+		return h, nil, fmt.Errorf("it has format version %d, which records of its kind do not have", value[4])
 	case value[6] > byte(F16):
 		return h, nil, fmt.Errorf("it has element type %d", value[6])
 	case value[7] != 0 || binary.LittleEndian.Uint32(value[40:]) != 0:
@@ -126,6 +126,16 @@ func openRecord(value []byte) (h header, payload []byte, err error) {
 		return h, nil, fmt.Errorf("its payload has %d bytes, its header says %d", len(value)-headerSize, h.bytes)
 	}
 	return h, value[headerSize:], nil
+}
+
+// laterVersion returns the format version of a whole record that only a newer
+// membank can have written, otherwise 0.
+func laterVersion(value []byte) uint8 {
+	if len(value) < headerSize || string(value[:4]) != recordMagic || value[4] <= layoutVersion ||
+		recordChecksum(value) != binary.LittleEndian.Uint32(value[crcOffset:]) {
+		return 0
+	}
+	return value[4]
 }
 
 // checkRecord opens a value and compares it with what was asked for: kind,
