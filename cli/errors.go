@@ -74,6 +74,8 @@ var meanings = []struct {
 	{store.ErrNewerFormat, exitBadInput, "newer_format", "use the membank that wrote it, or a newer one"},
 	{store.ErrNotMembank, exitBadInput, "not_a_database", "name a membank database, or a new directory, with --db"},
 	{store.ErrNoBank, exitNotFound, "no_such_bank", "membank ls names the banks"},
+	{store.ErrGrouped, exitUsage, "grouped", "membank index drop BANK makes it flat"},
+	{store.ErrFlat, exitUsage, "not_grouped", "membank index build BANK groups it"},
 	{store.ErrNoKey, exitNotFound, "no_such_key", "membank export writes all keys"},
 	{store.ErrNoRow, exitNotFound, "no_such_row", "membank show says how many rows there are"},
 	{store.ErrBankExists, exitUsage, "bank_exists", "add rows with --append, or overwrite it with --replace"},

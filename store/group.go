@@ -83,11 +83,12 @@ func (db *DB) Ungroup(ctx context.Context, bank string, o GroupOptions) (Info, e
 	return w.run(ctx)
 }
 
-// Fold rewrites a bank whose blocks no longer lie well: it merges what was
-// appended and overwritten since the last Group or Fold with the rest, by list in
-// a grouped bank and in row order in a flat one, and drops dead lanes. It does so
-// only if these lanes are at least the share least of all; otherwise it returns
-// folded false and the bank is as it was. Otherwise it is as Group.
+// Fold rewrites a bank whose blocks no longer lie well. It drops dead lanes and
+// puts overwritten rows back where they belong: in a grouped bank into their lists,
+// with what was appended since the last Group or Fold, in a flat one into row
+// order. It does so if the lanes that this concerns are any, and at least the share
+// least of all; otherwise folded is false and the bank is as it was. For the rest
+// it is as Group.
 func (db *DB) Fold(ctx context.Context, bank string, least float64, o GroupOptions) (info Info, folded bool, err error) {
 	g, err := db.reserve(bank, Append)
 	if err != nil {
@@ -108,10 +109,12 @@ func (db *DB) Fold(ctx context.Context, bank string, least float64, o GroupOptio
 }
 
 // unfolded is how many lanes a Fold would drop or merge: those that are dead, and
-// those written since the last one.
+// in a grouped bank those written since the last one. What was appended to a flat
+// bank lies as well as the rest, and a row that was overwritten there has left a
+// dead lane behind.
 func (g *generation) unfolded() int64 {
 	n := g.lanes() - (g.next - g.dead)
-	if g.layout == nil {
+	if g.listCount() == 0 {
 		return n
 	}
 	for i := range g.blocks {

@@ -262,7 +262,14 @@ func (m *model) straighten(bank string, ungroup bool) {
 	if ungroup {
 		b.lists = 0
 	}
-	m.wantTidy(bank)
+	if ungroup || b.lists > 0 {
+		m.wantTidy(bank)
+		return
+	}
+	// A flat bank without dead lanes is left alone.
+	if infos, err := m.db.Banks(bank); err != nil || infos[0].Lanes != int64(len(b.rows)) {
+		m.t.Fatalf("%+v %v", infos, err)
+	}
 }
 
 // wantTidy demands that a bank has lanes for live rows alone, in their order.

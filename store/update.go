@@ -112,7 +112,7 @@ func (u *overwrite) run(ctx context.Context, assign Assigner) (Info, error) {
 func (u *overwrite) write(ctx context.Context) error {
 	g := u.s.g
 	keyed := g.keyed()
-	piece := blockRows(g.dim, g.dtype)
+	const piece = 1 << 16 // what is known of the rows is read by so many at once
 	var half []uint16
 	for from := 0; from < len(u.rows); from += piece {
 		some := u.rows[from:min(from+piece, len(u.rows))]

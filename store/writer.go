@@ -163,7 +163,7 @@ func (w *Writer) start(ctx context.Context, g *generation) error {
 		return err
 	}
 	if w.draft.listCount() > 0 && w.options.Assign == nil {
-		return fmt.Errorf("bank %q: %w: rows cannot be appended without its lists (drop its index, or append by way of it)", w.bank, ErrGrouped)
+		return fmt.Errorf("bank %q: %w: rows cannot be appended without its lists", w.bank, ErrGrouped)
 	}
 	w.pipeline = newPipeline(w.db, w.draft)
 	if w.draft.layout != nil {
