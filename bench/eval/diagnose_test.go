@@ -205,6 +205,16 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
+// Other images, another encoder: the demo set.
+func TestVerdictsOfTheDemoSet(t *testing.T) {
+	for name, want := range map[string]Verdict{"untrained": Weak, "simclr": Healthy} {
+		d := diagnose(t, Diagnose{PairRows: 100}, dumptest.Features(t, filepath.Join(demo(t), name+"_train.npy")), simd.Matrix{}, nil)
+		if d.Verdict != want {
+			t.Errorf("%s is %s, want %s: %v", name, d.Verdict, want, d.Reasons)
+		}
+	}
+}
+
 // Along the epochs of one run every figure that should rise does.
 func TestEpochsAreOrdered(t *testing.T) {
 	last := map[string]float64{}
