@@ -248,6 +248,7 @@ func TestMixedKeys(t *testing.T) {
 		for i := range 30 {
 			keys[30+i] = fmt.Sprint(1000 + i)
 		}
+		keys[31] = "45" // which row 45 is not called
 		keys = append(keys, decimals(90)[60:]...)
 		o := WriterOptions{}
 		piece := func(from, to int, keyed bool) {
