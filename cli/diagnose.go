@@ -125,8 +125,12 @@ func seedOf(c *ucli.Context) (uint64, error) {
 func printCheckup(w io.Writer, d *eval.Diagnosis) {
 	printNamed(w, d.Figures)
 	fmt.Fprintf(w, "\nverdict: %s (%s)\n", d.Verdict, seconds(d.Seconds))
-	for _, r := range d.Reasons {
-		fmt.Fprintln(w, "  "+r.String())
+	for _, f := range d.Figures {
+		if reasons, ok := f.Value.([]string); ok {
+			for _, r := range reasons {
+				fmt.Fprintln(w, "  "+r)
+			}
+		}
 	}
 }
 

@@ -57,8 +57,12 @@ func runSelect(ctx context.Context, s *session, c *ucli.Context, args []string) 
 			return f.finish(ctx, s, c, db, func(w io.Writer) {
 				fmt.Fprintf(w, "%s of %s in %s: every other is within %.4f of one of them, cosine %.4f (%s)\n",
 					count(r.Selected), plural(r.Rows, "row"), r.Bank, r.Radius, 1-r.Radius*r.Radius/2, seconds(r.Seconds))
-				if r.Selected < n {
-					fmt.Fprintf(w, "the others repeat these, so fewer than %s were chosen\n", count(n))
+				switch rest := r.Rows - r.Zeros - int64(r.Selected); {
+				case r.Selected == n:
+				case rest == 0:
+					fmt.Fprintln(w, "there are no more to choose from")
+				default:
+					fmt.Fprintf(w, "the other %s repeat these, so fewer than %s were chosen\n", count(rest), count(n))
 				}
 			})
 		})

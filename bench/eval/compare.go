@@ -208,7 +208,7 @@ func (c Compare) pair(ctx context.Context, out *Comparison, suffix string, a, b 
 	n := len(a.rows)
 	name := func(format string) string { return fmt.Sprintf(format, c.K) + suffix }
 	if n-1 < c.K {
-		out.missing(name("mutual_knn_k%d_overlap"), fmt.Sprintf("%d rows have fewer than %d neighbours each", n, c.K), "")
+		out.missing(name("mutual_knn_k%d_overlap"), fmt.Sprintf("%d rows are too few for %d neighbours each", n, c.K), "")
 		return nil
 	}
 	var overlap, jaccard, correlation float64

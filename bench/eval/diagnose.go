@@ -313,7 +313,7 @@ func (r *diagnosing) neighbours(of *sample, nb *neighbourhood) {
 	f := &r.out.Figures
 	prefix := fmt.Sprintf("hubness_k%d_%s_", r.K, metricName(r.Metric))
 	if nb.k < r.K {
-		f.missing(prefix+"skew_biased", fmt.Sprintf("%d rows have only %d neighbours each", len(of.rows), nb.k), "")
+		f.missing(prefix+"skew_biased", fmt.Sprintf("%d rows are too few for %d neighbours each", len(of.rows), r.K), "")
 	} else {
 		NewHubness(nb.occurrences(), nb.k).figures(f, prefix)
 	}

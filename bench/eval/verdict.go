@@ -80,7 +80,7 @@ func (d *Diagnosis) judge(rows int64, dim int) {
 	}
 	if rows < fewest {
 		d.Verdict = Undetermined
-		told = append(told, fmt.Sprintf("%d rows are too few to judge by; %d are the least", rows, fewest))
+		told = append(told, fmt.Sprintf("fewer than %d rows (%d) are too few to judge by", fewest, rows))
 	}
 	d.add("verdict", string(d.Verdict), "")
 	d.add("verdict_reasons", told, "")
