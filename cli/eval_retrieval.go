@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/csv"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -99,7 +100,7 @@ func runEvalRetrieval(ctx context.Context, s *session, c *ucli.Context, _ []stri
 		r, err := e.Evaluate(ctx, sets.of[1], sets.of[0], s.runOptions(progress))
 		progress.close()
 		if err != nil {
-			return err
+			return truthError(c.String("ground-truth"), err)
 		}
 		if scores != nil {
 			if err := scores.keep(); err != nil {
@@ -161,7 +162,7 @@ func runEvalCopies(ctx context.Context, s *session, c *ucli.Context, gallery, qu
 		r, err := e.Evaluate(ctx, sets.of[1], sets.of[0], s.runOptions(progress))
 		progress.close()
 		if err != nil {
-			return err
+			return truthError(c.String("copies"), err)
 		}
 		return s.emit(r, func(w io.Writer) { printRetrieval(w, r) })
 	})
@@ -203,6 +204,14 @@ func parseScoreNorm(text string) (n eval.ScoreNorm, err error) {
 		return n, bad
 	}
 	return n, nil
+}
+
+// truthError names the file of ground truth that does not fit the banks.
+func truthError(path string, err error) error {
+	if errors.Is(err, eval.ErrGroundTruth) {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return err
 }
 
 // readTruth reads a file of ground truth; what is wrong with it names the file.

@@ -115,7 +115,7 @@ func TestEvalRetrievalUsage(t *testing.T) {
 		{"--gallery train --queries test --metric x", exitUsage, "cosine"},
 		{"--gallery train --queries test --leave-one-out", exitUsage, "same bank"},
 		{"--gallery train --queries test --ground-truth $DIR/none.json", exitNotFound, "none.json"},
-		{"--gallery train --queries test --ground-truth $DIR/bad.json", exitBadInput, "nobody"},
+		{"--gallery train --queries test --ground-truth $DIR/bad.json", exitBadInput, "bad.json: query 0"},
 		{"--gallery train --queries test --score-norm 1[0,1]", exitUsage, "--copies"},
 		{"--gallery train --queries test --copies $DIR/pairs.csv --score-norm 1[0,1]", exitUsage, "--background"},
 		{"--gallery train --queries test --copies $DIR/pairs.csv --score-norm 1 --background test", exitUsage, "1.0[0,2]"},

@@ -63,6 +63,9 @@ func ReadMatches(r io.Reader) ([]Match, error) {
 			return nil, fmt.Errorf("%w: line %d: no reference behind %q (write query,reference)", ErrGroundTruth, line, fields[0])
 		}
 		m := Match{strings.TrimSpace(fields[0]), strings.TrimSpace(fields[1])}
+		if line == 1 {
+			m.Query = strings.TrimPrefix(m.Query, "\ufeff")
+		}
 		if line == 1 && strings.EqualFold(m.Query, "query_id") || m.Reference == "" {
 			continue
 		}

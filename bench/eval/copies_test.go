@@ -164,7 +164,7 @@ func TestCopiesTies(t *testing.T) {
 }
 
 func TestReadMatches(t *testing.T) {
-	got, err := ReadMatches(strings.NewReader("query_id,reference_id\nQ1,R1\nQ2,\nQ3 , R2,x\n"))
+	got, err := ReadMatches(strings.NewReader("\ufeffquery_id,reference_id\nQ1,R1\nQ2,\nQ3 , R2,x\n"))
 	if err != nil || !slices.Equal(got, []Match{{"Q1", "R1"}, {"Q3", "R2"}}) {
 		t.Errorf("%v %v", got, err)
 	}

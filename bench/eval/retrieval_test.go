@@ -345,6 +345,7 @@ func TestGroundTruth(t *testing.T) {
 	for _, text := range []string{
 		`{"imlist":["f","e","d","c","b","a"],"qimlist":["q1","q2"],"gnd":[{"bbx":[1.5,2],"easy":[3],"hard":[1],"junk":[5,2]},{"easy":[],"hard":[],"junk":[0]}]}`,
 		`{"gnd":[{"easy":[2],"hard":["e"],"junk":[0,"jpg/d.jpg"]},{}]}`,
+		`{"gnd":[{"easy":["other/c.png"],"hard":["e.jpeg"],"junk":["a",3]},{}]}`,
 	} {
 		g, err := ReadGroundTruth(strings.NewReader(text))
 		if err != nil {
@@ -376,6 +377,7 @@ func TestGroundTruth(t *testing.T) {
 		`{`, `{}`, `[1]`, `{"gnd":[{"easy":[6]}]}`, `{"gnd":[{"easy":[-1]}]}`, `{"gnd":[{"easy":["x"]}]}`,
 		`{"imlist":["a"],"gnd":[{"easy":[1]}]}`, `{"qimlist":["q1"],"gnd":[{},{}]}`, `{"qimlist":["q9"],"gnd":[{}]}`,
 		`{"gnd":[{"easy":[1]},{"ok":[1]}]}`, `{"gnd":[{},{}]}`, `{"gnd":[{},{},{}]}`, `{"gnd":[{"easy":[1.5]}]}`,
+		`{"gnd":[{"easy":[null]}]}`, `{"gnd":[{"easy":[""]}]}`, `{"gnd":[{"easy":[true]}]}`,
 	} {
 		g, err := ReadGroundTruth(strings.NewReader(text))
 		if err == nil {

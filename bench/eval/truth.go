@@ -23,7 +23,7 @@ import (
 // from Python: json.dump({k: g[k] for k in ("imlist", "qimlist", "gnd")}, f). Numbers
 // are places in imlist; without an imlist they are row numbers, and names (keys) may
 // stand in their place. Without a qimlist, entry i of gnd is query row i. A name is
-// a key, or the file name of a key without its folder and extension. Lists that are
+// a key, or has the file name of one, folder and extension apart. Lists that are
 // not revisited have "ok" in place of easy and hard. Other members ("bbx") are
 // passed over.
 type GroundTruth struct {
@@ -43,9 +43,12 @@ type Named struct {
 	Number int64
 }
 
-// UnmarshalJSON reads a number or a string.
+// UnmarshalJSON reads a number or a string that is not empty.
 func (n *Named) UnmarshalJSON(text []byte) error {
-	if len(text) > 0 && text[0] == '"' {
+	switch {
+	case string(text) == "null" || string(text) == `""`:
+		return fmt.Errorf("%s is neither a row nor a name", text)
+	case text[0] == '"':
 		return json.Unmarshal(text, &n.Name)
 	}
 	return json.Unmarshal(text, &n.Number)
@@ -86,7 +89,7 @@ func newByName(ctx context.Context, s *Set) (*byName, error) {
 		}
 		n.live[row] = true
 		n.keys[key] = int64(row)
-		base := strings.TrimSuffix(path.Base(key), path.Ext(key))
+		base := baseName(key)
 		if _, twice := n.base[base]; twice {
 			n.base[base] = -1
 		} else {
@@ -96,11 +99,14 @@ func newByName(ctx context.Context, s *Set) (*byName, error) {
 	return n, nil
 }
 
+// baseName is a file's name without folder and extension.
+func baseName(key string) string { return strings.TrimSuffix(path.Base(key), path.Ext(key)) }
+
 func (n *byName) row(name string) (int64, error) {
 	if row, ok := n.keys[name]; ok {
 		return row, nil
 	}
-	switch row, ok := n.base[name]; {
+	switch row, ok := n.base[baseName(name)]; {
 	case !ok:
 		return 0, fmt.Errorf("%w: bank %q has no key %q, nor one with that file name", ErrGroundTruth, n.bank, name)
 	case row < 0:
