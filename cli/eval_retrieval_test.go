@@ -135,3 +135,28 @@ func TestEvalRetrievalUsage(t *testing.T) {
 		}
 	}
 }
+
+// An IVF index moves rows in the bank and changes none: the figures stay.
+func TestEvalsOfIndexedBank(t *testing.T) {
+	moco(t)
+	must(t, "ingest", "plain", filepath.Join(dumptest.Testdata(t, "ssl"), "moco_v2", "train_features.npy"), "--labels", filepath.Join(dumptest.Testdata(t, "ssl"), "train_labels_2000.npy"))
+	must(t, "index", "build", "train", "--nlist", "16")
+	for _, line := range []string{
+		"retrieval --queries test --gallery",
+		"retrieval --leave-one-out --whiten dino --whiten-from test --whiten-dims 32 --gallery",
+		"retrieval --queries test --whiten faiss --whiten-from plain --whiten-dims 16 --gallery",
+		"fewshot --test test --per-class-shots 5,50 --tries 2 --train",
+		"pseudo-labels --test test --min-agreement 0.3 --train",
+	} {
+		var plain, indexed evaluated
+		document(t, &plain, append(append([]string{"eval"}, strings.Fields(line)...), "plain")...)
+		document(t, &indexed, append(append([]string{"eval"}, strings.Fields(line)...), "train")...)
+		for i, want := range plain.Results {
+			for name, value := range want {
+				if w, is := value.(float64); is && math.Abs(w-indexed.Results[i][name].(float64)) > 1e-9 {
+					t.Errorf("%s: %s is %v of the indexed bank, %v of the other", line, name, indexed.Results[i][name], w)
+				}
+			}
+		}
+	}
+}
