@@ -237,7 +237,7 @@ func (f *fewShot) listed(ctx context.Context) error {
 			rows = append(rows, row)
 		}
 		if unlabelled > 0 {
-			r.Notes = append(r.Notes, fmt.Sprintf("%s: %d of its rows have no label and do not vote", list.Name, unlabelled))
+			r.Notes = append(r.Notes, fmt.Sprintf("%s: not voting, for want of a label: %s", list.Name, rowsText(int64(unlabelled))))
 		}
 		slices.Sort(rows)
 		if unique := slices.Compact(slices.Clone(rows)); len(unique) < len(rows) {

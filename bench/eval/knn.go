@@ -356,6 +356,9 @@ func (r *run) tell(b *batch, i int) {
 		if labelled {
 			r.tallies[j].add(key, o, min(r.ks[j], r.voters))
 		}
+		if o.tied {
+			r.result.TiedQueries++
+		}
 		if o.overflow && j == 0 {
 			r.result.OverflowQueries++
 		}

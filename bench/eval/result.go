@@ -27,6 +27,7 @@ type KNNResult struct {
 	LabelsMatchedBy string   `json:"labels_matched_by"`        // "name" or "number"
 	SelfExcluded    bool     `json:"self_excluded"`            // leave-one-out: no row voted on itself
 	OverflowQueries int64    `json:"overflow_queries"`         // where exp(s/T) in float32, as the original takes it, is infinite
+	TiedQueries     int64    `json:"tied_queries,omitempty"`   // whose neighbours at the largest k are all equally near: row numbers chose them
 	Exact           bool     `json:"exact"`                    // every row was compared
 	Recall          float64  `json:"recall"`                   // of the search, 1 when exact
 	RecallK         int      `json:"recall_k,omitempty"`       // neighbours that it was measured at
@@ -192,6 +193,9 @@ func (r *KNNResult) notes(p Protocol) []string {
 	}
 	if r.UnseenQueries > 0 {
 		note("%d queries belong to %d classes the gallery has no row of, and count as wrong", r.UnseenQueries, r.UnseenClasses)
+	}
+	if r.TiedQueries > 0 {
+		note("%d queries are equally near to all of their neighbours, which row numbers chose: their votes say nothing", r.TiedQueries)
 	}
 	if r.Train.Bank == r.Test.Bank && !r.SelfExcluded {
 		note("gallery and query set are one bank and rows vote on themselves (leave-one-out excludes that)")

@@ -104,6 +104,9 @@ func (e Retrieval) Evaluate(ctx context.Context, queries, gallery *Set, o RunOpt
 	if err != nil {
 		return nil, err
 	}
+	if a.tied > 0 {
+		r.note("equally near to all of the gallery, so that row numbers rank it: %s of %s", rowsText(a.tied), queries.use.Bank)
+	}
 	if queries.use == gallery.use && !e.LeaveOneOut {
 		r.note("queries and gallery are one bank and every row finds itself (leave-one-out excludes that)")
 	}
@@ -140,6 +143,14 @@ func (m Metric) search() index.Metric {
 		return index.L2
 	}
 	return index.Cosine
+}
+
+// rowsText is "1 row", "2 rows".
+func rowsText(n int64) string {
+	if n == 1 {
+		return "1 row"
+	}
+	return fmt.Sprintf("%d rows", n)
 }
 
 func (r *RetrievalResult) note(format string, args ...any) {
@@ -192,7 +203,7 @@ func (e *Retrieval) byLabels(ctx context.Context, a *asking, r *RetrievalResult)
 	asked, skipped, unlabelled := int64(0), int64(0), int64(0)
 	if unranked := a.gallery.use.Rows - labelled; unranked > 0 {
 		a.allow = func(row int64) bool { return classOf[row] >= 0 }
-		r.note("%d rows of %s have no label and are not ranked", unranked, a.gallery.use.Bank)
+		r.note("not ranked, for want of a label: %s of %s", rowsText(unranked), a.gallery.use.Bank)
 	}
 	a.wanted = func(row int64) bool {
 		_, rows := relevant(row)
@@ -227,13 +238,13 @@ func (e *Retrieval) byLabels(ctx context.Context, a *asking, r *RetrievalResult)
 		return err
 	}
 	if unlabelled > 0 {
-		r.note("%d rows of %s have no label and are not asked", unlabelled, a.queries.use.Bank)
+		r.note("not asked, for want of a label: %s of %s", rowsText(unlabelled), a.queries.use.Bank)
 	}
 	if asked == 0 {
 		return fmt.Errorf("%w in bank %q with a row of their class in %q: nothing to find", ErrNoLabels, a.queries.use.Bank, a.gallery.use.Bank)
 	}
 	if skipped > 0 {
-		r.note("%d queries have no row of their class to find, and are left out of every mean", skipped)
+		r.note("left out of every mean, as no other row has their class: %s of %s", rowsText(skipped), a.queries.use.Bank)
 	}
 	var f Figures
 	f.add("queries", asked, "rows with something to find")

@@ -413,3 +413,17 @@ func TestRetrievalRefusals(t *testing.T) {
 		}
 	}
 }
+
+// Equal rows have no order but their numbers, and the result says so.
+func TestEqualRowsAreTold(t *testing.T) {
+	db := open(t)
+	s := write(t, db, "equal", matrix(2, 1, 1, 1, 1, 1, 1, 1, 1), []int64{1, 1, 2, 2})
+	r := retrieve(t, Retrieval{LeaveOneOut: true}, nil, set(t, s), RunOptions{})
+	if len(r.Notes) != 1 || !strings.Contains(r.Notes[0], "4 rows of equal") {
+		t.Errorf("%q", r.Notes)
+	}
+	k, _ := evaluate(t, KNN{K: []int{1, 2}, LeaveOneOut: true}, s, nil, RunOptions{})
+	if k.TiedQueries != 4 || len(k.Notes) != 1 || !strings.Contains(k.Notes[0], "4 queries are equally near") {
+		t.Errorf("%d %q", k.TiedQueries, k.Notes)
+	}
+}

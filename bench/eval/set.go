@@ -120,6 +120,8 @@ type asking struct {
 	allow            func(row int64) bool                         // which rows are ranked; nil: all
 	least            func(rows []int64) (score float32, has bool) // what hits must reach, as printed; nil: nothing
 	run              RunOptions
+
+	tied int64 // queries so far whose hits, two at least, all have one score
 }
 
 // each calls fn with the answers of one batch after another, in row order; hits are
@@ -143,6 +145,11 @@ func (a *asking) each(ctx context.Context, fn func(rows []int64, hits [][]index.
 		hits, err := a.search(ctx, rows, batch.Slice(0, len(rows)), done)
 		if err != nil {
 			return err
+		}
+		for _, h := range hits {
+			if len(h) > 1 && h[0].Score == h[len(h)-1].Score {
+				a.tied++
+			}
 		}
 		if err := fn(rows, hits); err != nil {
 			return err

@@ -231,7 +231,7 @@ func (e *Retrieval) byTruth(ctx context.Context, a *asking, r *RetrievalResult) 
 		r.named("revisited")
 	}
 	if n := a.queries.use.Rows - int64(len(truth)); n > 0 {
-		r.note("%d rows of %s are in no list and are not asked", n, a.queries.use.Bank)
+		r.note("not asked, as no list is theirs: %s of %s", rowsText(n), a.queries.use.Bank)
 	}
 	a.wanted = func(row int64) bool { _, listed := truth[row]; return listed }
 	sums := make([]*truthSums, len(difficulties))
