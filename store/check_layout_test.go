@@ -45,6 +45,10 @@ func lived(t *testing.T) *DB {
 // write them: Verify finds them all.
 func TestVerifyLayout(t *testing.T) {
 	ctx := context.Background()
+	whole := lived(t)
+	if err := whole.Close(); err != nil {
+		t.Fatal(err)
+	}
 	places := func(change func(s *Snapshot, positions []uint32)) func(*DB, *addition, *generation) error {
 		return func(db *DB, a *addition, g *generation) error {
 			s := &Snapshot{db: db, g: g}
@@ -109,10 +113,13 @@ func TestVerifyLayout(t *testing.T) {
 		"no runs":    runs(func(p []byte) []byte { return nil }),
 	} {
 		t.Run(what, func(t *testing.T) {
-			db := lived(t)
+			db, err := Open(ctx, copyTree(t, whole.Dir()), Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
 			s := snapshot(t, db, "bank")
 			a := newAddition(db, s.g)
-			_, err := a.finish(ctx, s.g, corrupt(db, a, s.g))
+			_, err = a.finish(ctx, s.g, corrupt(db, a, s.g))
 			s.Close()
 			if err = errors.Join(err, db.Close()); err != nil {
 				t.Fatal(err)

@@ -337,6 +337,44 @@ func TestUpdateCountsZeros(t *testing.T) {
 	}
 }
 
+// A bank without rows, or with none left, is grouped, folded and filled again.
+func TestGroupOfNothing(t *testing.T) {
+	ctx := context.Background()
+	db := create(t)
+	assign := byFirst(3)
+	o := GroupOptions{Lists: 3}
+	write(t, db, "empty", Rows{Vectors: simd.NewMatrix(0, 4)}, WriterOptions{})
+	write(t, db, "gone", fullRows(40, 4, 1), WriterOptions{})
+	all40 := make([]int64, 40)
+	for i := range all40 {
+		all40[i] = int64(i)
+	}
+	if _, err := db.DeleteRows(ctx, "gone", all40); err != nil {
+		t.Fatal(err)
+	}
+	for bank, first := range map[string]int64{"empty": 0, "gone": 40} {
+		info, err := db.Group(ctx, bank, []byte("x"), assign, o)
+		if err != nil || info.Rows != 0 || info.Lanes != 0 || info.Next != first || info.Lists != 3 {
+			t.Fatalf("%+v %v", info, err)
+		}
+		if n := all(t, db, bank).Vectors.Rows; n != 0 {
+			t.Errorf("%d rows", n)
+		}
+		verify(t, db)
+		write(t, db, bank, fullRows(10, 4, 1), WriterOptions{Mode: Append, Assign: assign})
+		wantGrouped(t, db, bank, 3)
+		s := snapshot(t, db, bank)
+		if !s.Alive(first) || s.Alive(first-1) || s.Info().Next != first+10 {
+			t.Errorf("%+v", s.Info())
+		}
+		if _, err := db.Ungroup(ctx, bank, o); err != nil {
+			t.Fatal(err)
+		}
+		got := all(t, db, bank)
+		equalRows(t, got, fullRows(10, 4, 1))
+	}
+}
+
 // What fails half way leaves the bank and the disk as they were.
 func TestGroupFails(t *testing.T) {
 	ctx := context.Background()

@@ -100,7 +100,7 @@ func TestModelGrouped(t *testing.T) {
 		defer func() { m.db.Close() }()
 		m.write("a", Create)
 		m.group("a")
-		for range rapid.IntRange(4, 12).Draw(t, "steps") {
+		for range rapid.IntRange(4, 9).Draw(t, "steps") {
 			switch rapid.SampledFrom([]string{"append", "append", "append", "delete", "delete", "update", "update", "annotate", "fold", "group", "reopen"}).Draw(t, "step") {
 			case "append":
 				m.write("a", Append)
