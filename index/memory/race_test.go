@@ -13,7 +13,7 @@ import (
 // and make checkpoints. A row is written with one number in all its elements, so a
 // torn one shows; a shared row is halved by every write, so a lost one does, too.
 func TestRanksWriteAtOnce(t *testing.T) {
-	const ranks, own, shared, dim, steps = 8, 20, 10, 16, 60
+	const ranks, own, shared, dim, steps = 8, 20, 10, 16, 30
 	db := database(t)
 	b := mustCreate(t, db, "slots", Config{Kind: KindSlots, Rows: ranks*own + shared, Views: []View{{Dim: dim, Init: InitZeros}}}, CreateOptions{})
 	s, err := b.Slots()
