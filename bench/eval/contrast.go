@@ -147,11 +147,11 @@ func newAnchor(i, n int, a, b, lengths, temperatures []float64, h *[2]Histogram)
 // anchorLoss sums exponentials of (cosine−1)/T: none overflows, and the best of an
 // anchor's own is no smaller than e^{−2/T}.
 func anchorLoss(i, n int, a, b []float64, t float64) (l ContrastLoss) {
-	var sums [2][2]float64 // of view a, view b; over first, second views
+	var exps [2][2]float64 // of view a, view b; over first, second views
 	for v, row := range [2][]float64{a, b} {
 		for set := range 2 {
 			for _, c := range row[set*n:][:n] {
-				sums[v][set] += math.Exp((c - 1) / t)
+				exps[v][set] += math.Exp((c - 1) / t)
 			}
 		}
 	}
@@ -159,18 +159,18 @@ func anchorLoss(i, n int, a, b []float64, t float64) (l ContrastLoss) {
 	positive := (a[n+i] - 1) / t
 	l.T = t
 	for v := range 2 {
-		l.NTXent += (math.Log(sums[v][0]+sums[v][1]-self[v]) - positive) / 2
-		l.InfoNCE[v] = math.Log(sums[v][1-v]) - positive
+		l.NTXent += (math.Log(exps[v][0]+exps[v][1]-self[v]) - positive) / 2
+		l.InfoNCE[v] = math.Log(exps[v][1-v]) - positive
 	}
 	// p over the second views given a, over the first given b: candidate j is the
 	// other view of row j.
-	logA, logB := math.Log(sums[0][1]), math.Log(sums[1][0])
+	logA, logB := math.Log(exps[0][1]), math.Log(exps[1][0])
 	for j := range n {
 		p, q := (a[n+j]-1)/t-logA, (b[j]-1)/t-logB
 		l.ReLIC += math.Exp(p) * (p - q)
 	}
 	l.MeanPos = math.Exp(a[n+i] / t)
-	l.MeanNegs = (sums[0][1] - math.Exp(positive)) * math.Exp(1/t) / float64(n-1)
+	l.MeanNegs = (exps[0][1] - math.Exp(positive)) * math.Exp(1/t) / float64(n-1)
 	return l
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"runtime"
+	"slices"
 	"time"
 
 	"membank/index"
@@ -70,6 +71,9 @@ func (d Diagnose) Run(ctx context.Context, bank, views *store.Snapshot, o RunOpt
 	if views != nil && views.Dim() != info.Dim {
 		return nil, fmt.Errorf("%w: %q has %d dimensions, its views in %q have %d", store.ErrDim, info.Bank, info.Dim, views.Bank(), views.Dim())
 	}
+	if err := r.check(ctx, views); err != nil {
+		return nil, err
+	}
 	f := &r.out.Figures
 	f.add("bank", info.Bank, "")
 	if views != nil {
@@ -78,9 +82,6 @@ func (d Diagnose) Run(ctx context.Context, bank, views *store.Snapshot, o RunOpt
 	f.add("generation", int64(info.Generation), "")
 	f.add("rows", info.Rows, "")
 	f.add("dim", int64(info.Dim), "")
-	if info.Rows == 0 {
-		return nil, fmt.Errorf("%w in bank %q", errNoRows, info.Bank)
-	}
 	r.total = 2*info.Rows + int64(r.NeighbourRows)
 	for _, part := range []func(context.Context) error{r.census, r.spectrum, r.staleness, r.sampled, r.lidarByGroup} {
 		if err := part(ctx); err != nil {
@@ -111,9 +112,43 @@ type diagnosing struct {
 	dim   int
 	out   *Diagnosis
 	seen  *census
+	pairs [][]int64 // rows of the bank and of its views that belong together
+	lost  int       // rows without a view
 	done  int64
 	total int64
 }
+
+// check finds what is wrong with the question before the work begins.
+func (r *diagnosing) check(ctx context.Context, views *store.Snapshot) (err error) {
+	info := r.bank.Info()
+	if info.Rows == 0 {
+		return fmt.Errorf("%w in bank %q", errNoRows, info.Bank)
+	}
+	if r.GroupBy != "" && r.GroupBy != "key" {
+		if err := hasAttribute(info, r.GroupBy); err != nil {
+			return err
+		}
+	}
+	if r.StepBy != defaultStep {
+		if err := hasAttribute(info, r.StepBy); err != nil {
+			return err
+		}
+	}
+	if views != nil {
+		r.pairs, r.lost, err = matchRows(ctx, []*store.Snapshot{r.bank, views}, chooseRows(r.bank, r.ViewPairs, r.Seed))
+	}
+	return err
+}
+
+func hasAttribute(info store.Info, name string) error {
+	if !slices.Contains(info.Attributes, name) {
+		return fmt.Errorf("%w: bank %q has no %q", ErrNoAttribute, info.Bank, name)
+	}
+	return nil
+}
+
+// defaultStep is looked for, and not missed.
+const defaultStep = "step"
 
 func (r *diagnosing) defaults() {
 	orElse := func(v *int, value int) {
@@ -129,7 +164,7 @@ func (r *diagnosing) defaults() {
 		r.Temperatures = []float64{0.1, 0.5}
 	}
 	if r.StepBy == "" {
-		r.StepBy = "step"
+		r.StepBy = defaultStep
 	}
 	orElse(&r.o.Threads, runtime.GOMAXPROCS(0))
 	if r.o.Memory <= 0 {

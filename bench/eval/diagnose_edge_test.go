@@ -208,8 +208,10 @@ func TestLiDAR(t *testing.T) {
 			}
 		}
 	}
-	if _, err := (Diagnose{GroupBy: "colour"}).Run(t.Context(), s, nil, RunOptions{}); !errors.Is(err, ErrNoAttribute) {
-		t.Errorf("an attribute that is not there: %v", err)
+	for _, d := range []Diagnose{{GroupBy: "colour"}, {StepBy: "epoch"}} {
+		if _, err := d.Run(t.Context(), s, nil, RunOptions{}); !errors.Is(err, ErrNoAttribute) {
+			t.Errorf("an attribute that is not there: %v", err)
+		}
 	}
 }
 

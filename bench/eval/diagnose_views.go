@@ -23,13 +23,9 @@ const (
 // views compares the bank with a second view of its rows.
 func (r *diagnosing) views(ctx context.Context, second *store.Snapshot) error {
 	f := &r.out.Figures
-	rows, lost, err := matchRows(ctx, []*store.Snapshot{r.bank, second}, chooseRows(r.bank, r.ViewPairs, r.Seed))
-	if err != nil {
-		return err
-	}
 	var sets [2]simd.Matrix
 	for v, bank := range []*store.Snapshot{r.bank, second} {
-		of, err := readRows(ctx, bank, rows[v])
+		of, err := readRows(ctx, bank, r.pairs[v])
 		if err != nil {
 			return err
 		}
@@ -37,7 +33,7 @@ func (r *diagnosing) views(ctx context.Context, second *store.Snapshot) error {
 	}
 	n := sets[0].Rows
 	f.add("view_pairs", int64(n), "pairs of views that were compared with each other")
-	f.add("unpaired_rows", int64(lost), "rows chosen whose key the views lack")
+	f.add("unpaired_rows", int64(r.lost), "rows chosen whose key the views lack")
 	if n < 2 {
 		f.missing("align_alpha2", "it needs two pairs", "")
 		return nil
@@ -182,9 +178,6 @@ func (r *diagnosing) lidar(ctx context.Context, m simd.Matrix, groups [][]int) e
 // order of their first rows. by is an attribute, or "key" for the key up to its last
 // '#'. Rows without the attribute are in no group.
 func groupRows(ctx context.Context, s *store.Snapshot, by string, most int) ([][]int64, error) {
-	if by != "key" && !slices.Contains(s.Info().Attributes, by) {
-		return nil, fmt.Errorf("%w: bank %q has no attribute %q", ErrNoAttribute, s.Bank(), by)
-	}
 	var groups [][]int64
 	of := map[any]int{}
 	r := s.NewReader()
