@@ -43,6 +43,7 @@ func clusterCommand() *ucli.Command {
 			&ucli.StringFlag{Name: "iterations", Usage: "stop after `N`, or when nothing changes", DefaultText: "25; with --batch 100"},
 			&ucli.StringFlag{Name: "tolerance", Usage: "also stop when one lowers the objective by less than this `SHARE`", Value: "0", DefaultText: "0"},
 			&ucli.StringFlag{Name: "restarts", Usage: "the best of `N` runs from different seeds", DefaultText: "1"},
+			&ucli.StringFlag{Name: "refine", Usage: "look for a better optimum with up to `M` clusters more for a while; 5 is usual, and takes some dozens of iterations"},
 			&ucli.BoolFlag{Name: "keep-empty", Usage: "an empty cluster keeps its centroid instead of half of another's rows"},
 			&ucli.StringFlag{Name: "max-per-cluster", Usage: "train on a sample of `N` rows a cluster, and assign all", DefaultText: "all rows"},
 			&ucli.StringFlag{Name: "batch", Usage: "mini-batch k-means with `N` rows an iteration"},
@@ -152,7 +153,7 @@ func runCluster(ctx context.Context, s *session, c *ucli.Context, args []string)
 
 // clusterOptions reads the flags.
 func clusterOptions(s *session, c *ucli.Context) (o kmeans.Options, err error) {
-	n, err := counts(c, "clusters", "pca", "iterations", "restarts", "max-per-cluster", "batch")
+	n, err := counts(c, "clusters", "pca", "iterations", "restarts", "max-per-cluster", "batch", "refine")
 	if err != nil {
 		return o, err
 	}
@@ -166,14 +167,14 @@ func clusterOptions(s *session, c *ucli.Context) (o kmeans.Options, err error) {
 	}
 	o = kmeans.Options{
 		Clusters: int(n["clusters"]), Spherical: c.Bool("spherical"), Iterations: int(n["iterations"]), Restarts: int(n["restarts"]),
-		MaxPerCluster: int(n["max-per-cluster"]), Batch: int(n["batch"]), KeepEmpty: c.Bool("keep-empty"),
+		MaxPerCluster: int(n["max-per-cluster"]), Batch: int(n["batch"]), KeepEmpty: c.Bool("keep-empty"), Refine: int(n["refine"]),
 		NoCodes: c.Bool("no-codes"), Threads: s.threads,
 	}
 	if o.Batch > 0 && o.Iterations == 0 {
 		o.Iterations = 100
 	}
-	if o.Batch > 0 && (o.MaxPerCluster > 0 || c.IsSet("tolerance")) {
-		return o, usage("--batch: has no use for --max-per-cluster and --tolerance (leave them out)")
+	if o.Batch > 0 && (o.MaxPerCluster > 0 || o.Refine > 0 || c.IsSet("tolerance")) {
+		return o, usage("--batch: has no use for --max-per-cluster, --refine and --tolerance (leave them out)")
 	}
 	if o.Seed, err = strconv.ParseUint(c.String("seed"), 10, 64); err != nil {
 		return o, usage("--seed %s: not a seed (write a whole number, 0 or more)", c.String("seed"))

@@ -95,7 +95,7 @@ func KMeans(ctx context.Context, o KMeansOptions) (figures []Figure, err error) 
 			Figure{Name: "k-means iteration, " + way.name, Value: work / r.IterationSeconds, Unit: "GFLOP/s"}.within(peak),
 			Figure{Name: "  time of one", Value: r.IterationSeconds, Unit: "s"},
 			Figure{Name: "  whole run", Value: r.Seconds, Unit: "s"},
-			Figure{Name: "  mean cosine", Value: r.MeanCosine, Unit: ""})
+			Figure{Name: "  mean cosine", Value: r.MeanCosine, Unit: "cosine"})
 		if memory.known {
 			figures = append(figures, Figure{Name: "  resident memory, without mapped files", Value: float64(memory.anonymous) / 1e6, Unit: "MB"})
 		}

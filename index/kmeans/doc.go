@@ -13,6 +13,7 @@
 //	  pass         chunk of rows → index.Search, K = 1 → sums    pass.go
 //	  update       means, normalised if spherical                update.go
 //	  split        what becomes of empty clusters                empty.go
+//	  refine       out of a local optimum, if asked              refine.go
 //
 // Whiten rotates and scales rows before they are clustered (whiten.go); a sample of
 // rows is a Source, too (sample.go).

@@ -47,18 +47,22 @@ func split(centroids simd.Matrix, counts []int64, rng *rand.Rand) (splits int) {
 		if counts[donor] < 2 {
 			return splits // nothing to share
 		}
-		from, to := centroids.Row(donor), centroids.Row(empty)
-		for d, x := range from {
-			up, down := x*(1+nudge), x*(1-nudge)
-			if d%2 == 1 {
-				up, down = down, up
-			}
-			to[d], from[d] = up, down
-		}
+		apart(centroids.Row(donor), centroids.Row(empty))
 		counts[empty] = counts[donor] / 2
 		counts[donor] -= counts[empty]
 		splits++
 		donor = (donor + 1) % k
 	}
 	return splits
+}
+
+// apart sets two centroids a little to this and to that side of the first.
+func apart(from, to []float32) {
+	for d, x := range from {
+		up, down := x*(1+nudge), x*(1-nudge)
+		if d%2 == 1 {
+			up, down = down, up
+		}
+		to[d], from[d] = up, down
+	}
 }

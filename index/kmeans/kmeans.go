@@ -21,7 +21,7 @@ type Options struct {
 	Seed      uint64
 	Seeding   Seeding
 	// SeedRows is how many rows, a sample, k-means++ draws from; they are held in
-	// memory. 0 means 16 a cluster, at least 65,536 but no more than 256 MiB hold,
+	// memory. 0 means 16 a cluster, at least 16,384 but no more than 256 MiB hold,
 	// and never fewer than clusters.
 	SeedRows int
 	// Trials is how many rows k-means++ tries for each centroid, of which the one that
@@ -38,6 +38,11 @@ type Options struct {
 	// more than this share of it.
 	Tolerance float64
 	Restarts  int // runs from different seeds, of which the best is kept; 0 means 1
+	// Refine, if set, looks for a better optimum when a restart has ended, with so
+	// many clusters more for a while (refine.go); 5 is what its author uses. It takes
+	// some dozens of iterations, each bounded by Iterations, and holds everything
+	// twice. Not with Batch.
+	Refine int
 	// KeepEmpty lets an empty cluster keep its old centroid, as DeepCluster-v2 and
 	// SwAV do, instead of giving it half of another one (see empty.go).
 	KeepEmpty bool
@@ -125,6 +130,9 @@ func Train(ctx context.Context, s Source, o Options) (*Result, error) {
 			}
 		}
 		found, err := r.improve(ctx, begun, restart)
+		if err == nil && o.Refine > 0 && o.Batch == 0 {
+			err = r.refine(ctx, found)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -162,7 +170,7 @@ func (o *Options) check(s Source) error {
 		return fmt.Errorf("%w: %d clusters", ErrOptions, o.Clusters)
 	case o.Clusters > math.MaxInt32:
 		return fmt.Errorf("%w: %d clusters, more than a label can name", ErrOptions, o.Clusters)
-	case o.Iterations < 0 || o.Restarts < 0 || o.MaxPerCluster < 0 || o.Batch < 0 || o.SeedRows < 0 || o.Trials < 0:
+	case o.Iterations < 0 || o.Restarts < 0 || o.MaxPerCluster < 0 || o.Batch < 0 || o.SeedRows < 0 || o.Trials < 0 || o.Refine < 0:
 		return fmt.Errorf("%w: a negative number", ErrOptions)
 	case !(o.Tolerance >= 0 && o.Tolerance < 1):
 		return fmt.Errorf("%w: tolerance %v, from 0 to 1 makes sense", ErrOptions, o.Tolerance)
@@ -181,7 +189,7 @@ func (o *Options) check(s Source) error {
 	o.Restarts = max(o.Restarts, 1)
 	o.Threads = threadsOr(o.Threads)
 	if o.SeedRows == 0 {
-		o.SeedRows = min(max(1<<16, 16*o.Clusters), 256<<20/(4*s.Dim()))
+		o.SeedRows = min(max(1<<14, 16*o.Clusters), 256<<20/(4*s.Dim()))
 	}
 	o.SeedRows = max(o.SeedRows, o.Clusters)
 	if o.Trials == 0 {

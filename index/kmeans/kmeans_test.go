@@ -182,6 +182,8 @@ func TestResultBelongsTogether(t *testing.T) {
 		"sample":    {Clusters: 25, MaxPerCluster: 8},
 		"batches":   {Clusters: 25, Batch: 100, Iterations: 40},
 		"sph batch": {Clusters: 25, Batch: 100, Iterations: 40, Spherical: true},
+		"refine":    {Clusters: 25, Refine: 5},
+		"sph ref":   {Clusters: 25, Refine: 3, Spherical: true, MaxPerCluster: 20},
 		"random":    {Clusters: 25, Seeding: RandomRows, Spherical: true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -242,6 +244,7 @@ func TestThreadsAndLevelsDoNotMatter(t *testing.T) {
 		"euclidean": {small, Options{Clusters: 40, Iterations: 6}},
 		"spherical": {small, Options{Clusters: 40, Iterations: 6, Spherical: true}},
 		"batches":   {small, Options{Clusters: 40, Iterations: 20, Batch: 300}},
+		"refine":    {small, Options{Clusters: 20, Iterations: 5, Refine: 3, Spherical: true}},
 		"codes":     {m, Options{Clusters: 600, Iterations: 3, Spherical: true}},
 		"codes l2":  {m, Options{Clusters: 600, Iterations: 2}},
 	} {
