@@ -193,10 +193,10 @@ func (e *Clusters) judge(ctx context.Context, now, before *clustered, c int, o R
 		f.number("mean_cosine_to_centroid", best.MeanCosine, "higher is tighter")
 		f.number("inertia_unit_centroids", best.Objective, "2·rows·(1 - mean cosine)")
 	}
-	if err := e.againstLabels(ctx, &f, now, c, runs); err != nil {
+	if err := againstLabels(ctx, &f, now, c, runs); err != nil {
 		return nil, err
 	}
-	if err := e.againstSeeds(&f, runs); err != nil {
+	if err := againstSeeds(&f, runs); err != nil {
 		return nil, err
 	}
 	if err := againstBefore(ctx, &f, now, before, c); err != nil {
@@ -223,7 +223,7 @@ func (e *Clusters) progress(bank string, c, seed int) func(kmeans.Progress) {
 }
 
 // againstLabels adds the agreement with the classes of the rows.
-func (e *Clusters) againstLabels(ctx context.Context, f *Figures, now *clustered, c int, runs [][]int64) error {
+func againstLabels(ctx context.Context, f *Figures, now *clustered, c int, runs [][]int64) error {
 	names := []string{"nmi_arithmetic", "nmi_geometric", "ami", "ari", "purity", "hungarian_acc"}
 	readings := []string{"mutual information with the labels, by the mean of the entropies", "the same, by their geometric mean", "corrected for chance", "pairs of rows alike in both, corrected for chance", "rows of their cluster's most frequent class", "rows that agree under the best one-to-one map"}
 	labelled := 0
@@ -273,7 +273,7 @@ func (e *Clusters) againstLabels(ctx context.Context, f *Figures, now *clustered
 }
 
 // againstSeeds adds how far two runs agree.
-func (e *Clusters) againstSeeds(f *Figures, runs [][]int64) error {
+func againstSeeds(f *Figures, runs [][]int64) error {
 	if len(runs) < 2 || len(runs[0]) < 2 {
 		f.missing("seeds_nmi", "one seed, or one row", "")
 		f.missing("seeds_ari", "one seed, or one row", "")

@@ -32,8 +32,8 @@ var whitenings = []WhiteningVariant{
 	{"faiss", "PCAW,L2norm: covariance, eigenvalues as they are; directions without variance are left out", 0, kmeans.FAISS},
 }
 
-// Whitening is learnt from one bank and applied to others. Its own directory of
-// formulas and costs is kmeans.Whiten.
+// Whitening is learnt from one bank and applied to others; formulas and costs are those
+// of kmeans.Whiten.
 type Whitening struct {
 	Variant WhiteningVariant
 	From    string // the bank it was learnt from
