@@ -1,0 +1,141 @@
+package cli
+
+import (
+	"encoding/json"
+	"math"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"membank/store/dump"
+)
+
+// arrayFile writes an .npy.
+func arrayFile(t *testing.T, dir, name string, data any, shape ...int64) string {
+	t.Helper()
+	path := filepath.Join(dir, name)
+	if err := writeNPYFile(path, data, shape...); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func writeNPYFile(path string, data any, shape ...int64) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	if err := dump.WriteNPY(f, data, shape...); err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+const bankLines = `
+	membank bank init npid --rows 20 --dim 4 --init uniform --seed 1
+	membank bank update npid --ids $OUT/ids.npy --vectors $OUT/batch.npy --keep-old 0.5 --labels $OUT/labels.npy --step 10
+	membank bank update npid --ids 7 --vectors $OUT/one.npy --keep-new 1
+	membank bank get npid --ids 1,3,7
+	membank bank get npid --scope written -o $OUT/rows.npz
+	membank bank sample npid -n 5 --positives 1,3 --positive-first --step 3
+	membank bank sample npid -n 3 --scope written --distinct --json
+	membank bank nearest npid --vectors $OUT/one.npy -k 2
+	membank bank nearest npid --vectors $OUT/one.npy -k 2 --hard --positives 7 --json
+	membank bank loss npid --vectors $OUT/batch.npy --positives $OUT/ids.npy -n 8 --json
+	membank bank checkpoint npid
+	membank query npid/step-11 --row 7 -k 1
+	membank bank update npid --ids 0 --vectors $OUT/one.npy
+	membank bank show npid
+	membank bank restore npid --step 11
+	membank bank get npid --ids 0
+	membank bank init q --kind queue --rows 6 --dim 4 --init zeros
+	membank bank push q --vectors $OUT/batch.npy --keys $OUT/keys.txt
+	membank bank push q --vectors $OUT/batch.npy --keys $OUT/keys.txt --json
+	membank bank get q --ordered
+	membank bank nearest q --vectors $OUT/one.npy -k 1 --scope all
+	membank bank checkpoint q --step 50
+	membank show q/step-50
+	membank bank show
+	membank ls
+	membank bank init moco --kind queue --rows 6 --dim 4 --wrap assert
+	membank bank push moco --vectors $OUT/batch.npy
+	membank bank init npid --rows 3 --dim 2
+	membank bank init bad --rows 3
+	membank bank init bad --rows 3 --dim 2 --wrap ring
+	membank bank update npid --ids 99 --vectors $OUT/one.npy
+	membank bank update q --ids 1 --vectors $OUT/one.npy
+	membank bank update npid --ids 1 --vectors $OUT/one.npy --keep-old 2
+	membank bank restore npid --step 5
+	membank bank get nipd --ids 0 --json
+	membank bank drop moco
+	membank bank drop npid --json
+	membank ls
+	membank verify`
+
+// A session with a memory bank and a queue; a person reads the transcript, and
+// numbers are checked below and by the tests of index/memory.
+func TestBankSession(t *testing.T) {
+	dir, out := database(t), t.TempDir()
+	arrayFile(t, out, "batch.npy", []float32{1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1}, 4, 4)
+	arrayFile(t, out, "one.npy", []float32{3, 0, 4, 0}, 1, 4)
+	arrayFile(t, out, "ids.npy", []int64{1, 3, 5, 3})
+	arrayFile(t, out, "labels.npy", []int64{1, 2, -1, 0})
+	write(t, filepath.Join(out, "keys.txt"), "a\nb\nc\nd\n")
+	text := transcript(t, map[string]string{"$OUT": out, "$DB": dir}, bankLines)
+	// The log's head holds times, which are written as long as they have digits.
+	text = regexp.MustCompile(`(?m)^log  \d+ B$`).ReplaceAllString(text, "log  # B")
+	golden(t, "bank", text)
+}
+
+// What the commands print is what the formula gives: an overwritten slot is the unit
+// vector, a mixed one half of each, and the checkpoint holds the same rows.
+func TestBankRowsAreWhatTheFormulaGives(t *testing.T) {
+	database(t)
+	out := t.TempDir()
+	path := arrayFile(t, out, "one.npy", []float32{3, 0, 4, 0}, 1, 4)
+	other := arrayFile(t, out, "other.npy", []float32{0, 5, 0, 0}, 1, 4)
+	must(t, "bank", "init", "m", "--rows", "5", "--dim", "4")
+	must(t, "bank", "update", "m", "--ids", "2", "--vectors", path)
+	must(t, "bank", "update", "m", "--ids", "2", "--vectors", other, "--keep-old", "0.75", "--step", "9")
+	// 0.75·(.6, 0, .8, 0) + 0.25·(0, 5, 0, 0), divided by its norm.
+	want := []float64{.45, 1.25, .6, 0}
+	norm := math.Sqrt(.45*.45 + 1.25*1.25 + .6*.6)
+	must(t, "bank", "checkpoint", "m")
+	var rows []bankRow
+	if err := json.Unmarshal([]byte(must(t, "bank", "get", "m", "--ids", "2", "--json")), &rows); err != nil {
+		t.Fatal(err)
+	}
+	for d, x := range want {
+		if math.Abs(float64(rows[0].Vector[d])-x/norm) > 1e-6 {
+			t.Errorf("slot 2 is %v, want %v by %v", rows[0].Vector, want, norm)
+			break
+		}
+	}
+	if *rows[0].Version != 9 {
+		t.Errorf("version %d", *rows[0].Version)
+	}
+	if text := must(t, "get", "m/step-9", "--rows", "2", "--json"); !strings.Contains(text, `"attributes":{"step":9}`) {
+		t.Errorf("the checkpoint's row: %s", text)
+	}
+}
+
+// A lost checkpoint is named, and there is a way back.
+func TestLostCheckpointOfABank(t *testing.T) {
+	database(t)
+	path := arrayFile(t, t.TempDir(), "one.npy", []float32{3, 4}, 1, 2)
+	must(t, "bank", "init", "m", "--rows", "5", "--dim", "2", "--init", "zeros")
+	for _, step := range []string{"1", "2"} {
+		must(t, "bank", "update", "m", "--ids", step, "--vectors", path)
+		must(t, "bank", "checkpoint", "m")
+	}
+	must(t, "rm", "m/step-2")
+	if r := run(t, "bank", "get", "m", "--ids", "1"); r.code != exitCorrupt || !strings.Contains(r.err, "m/step-2") || !strings.Contains(r.err, "bank restore") {
+		t.Errorf("exit %d: %s", r.code, r.err)
+	}
+	must(t, "bank", "restore", "m", "--step", "1")
+	if got := must(t, "bank", "get", "m", "--scope", "written", "--json"); !strings.Contains(got, `"id":1`) || strings.Contains(got, `"id":2`) {
+		t.Errorf("restored: %s", got)
+	}
+}
