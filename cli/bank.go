@@ -111,7 +111,7 @@ func runBankInit(ctx context.Context, s *session, c *ucli.Context, args []string
 		case from != "":
 			done, err = initFromBank(ctx, db, from, &config, &o)
 		case len(vectors) > 0:
-			done, err = initFromFiles(vectors, c.String("labels"), &config, &o)
+			done, err = s.initFromFiles(vectors, c.String("labels"), &config, &o)
 		default:
 			done = func() {}
 		}
@@ -120,22 +120,22 @@ func runBankInit(ctx context.Context, s *session, c *ucli.Context, args []string
 		}
 		defer done()
 		if c.Bool("replace") {
-			if err := memory.Remove(ctx, db, args[0]); err != nil && !errors.Is(err, memory.ErrNone) {
+			if err := s.removeMemory(ctx, db, args[0]); err != nil && !errors.Is(err, memory.ErrNone) {
 				return err
 			}
 		}
-		b, err := memory.Create(ctx, db, args[0], config, o)
+		b, release, err := s.createMemory(ctx, db, args[0], config, o)
 		if err != nil {
 			return memoryError(db, args[0], err)
 		}
-		return s.finishBank(b, func() error { return s.showBank(b) })
+		return finishBank(release, func() error { return s.showBank(b) })
 	})
 }
 
-// finishBank does what is left and closes the bank.
-func (s *session) finishBank(b *memory.Bank, work func() error) error {
+// finishBank does what is left and lets go of the bank.
+func finishBank(release func() error, work func() error) error {
 	err := work()
-	if e := b.Close(); err == nil {
+	if e := release(); err == nil {
 		err = e
 	}
 	return err
@@ -204,7 +204,7 @@ func initFromBank(ctx context.Context, db *store.DB, bank string, config *memory
 }
 
 // initFromFiles makes slots of the rows of files, one a view.
-func initFromFiles(paths []string, labels string, config *memory.Config, o *memory.CreateOptions) (done func(), err error) {
+func (s *session) initFromFiles(paths []string, labels string, config *memory.Config, o *memory.CreateOptions) (done func(), err error) {
 	var open []*dump.Reader
 	done = func() {
 		for _, r := range open {
@@ -212,24 +212,39 @@ func initFromFiles(paths []string, labels string, config *memory.Config, o *memo
 		}
 	}
 	for _, path := range paths {
-		r, err := openFeatures(path, "")
-		if err != nil {
-			done()
-			return nil, err
+		var rows int64
+		var dim int
+		var view memory.Rows
+		if s.served != nil {
+			a, err := s.served.array(path, "vectors")
+			if err != nil {
+				return nil, err
+			}
+			if a.matrix.Rows == 0 {
+				return nil, a.wrong("an array of floats in two dimensions")
+			}
+			rows, dim, view = int64(a.matrix.Rows), a.matrix.Dim, &matrixRows{m: a.matrix}
+		} else {
+			r, err := openFeatures(path, "")
+			if err != nil {
+				done()
+				return nil, err
+			}
+			open = append(open, r)
+			rows, dim, view = r.Rows(), r.Dim(), r
 		}
-		open = append(open, r)
 		if config.Rows == 0 {
-			config.Rows = r.Rows()
+			config.Rows = rows
 		}
-		if r.Rows() != config.Rows {
+		if rows != config.Rows {
 			done()
-			return nil, badInput("%s: %s, and the bank has %s (a row for each slot)", path, plural(r.Rows(), "row"), plural(config.Rows, "slot"))
+			return nil, badInput("%s: %s, and the bank has %s (a row for each slot)", path, plural(rows, "row"), plural(config.Rows, "slot"))
 		}
-		config.Views = append(config.Views, memory.View{Dim: r.Dim(), Init: memory.InitRows})
-		o.Views = append(o.Views, r)
+		config.Views = append(config.Views, memory.View{Dim: dim, Init: memory.InitRows})
+		o.Views = append(o.Views, view)
 	}
 	if labels != "" {
-		if o.Labels, err = readLabels(labels, config.Rows); err != nil {
+		if o.Labels, err = s.readLabels(labels, config.Rows); err != nil {
 			done()
 			return nil, err
 		}
@@ -244,14 +259,18 @@ func (s *session) memoryBank(ctx context.Context, name string, write bool, work 
 		open = func(ctx context.Context, work func(*store.DB) error) error { return s.writing(ctx, false, work) }
 	}
 	return open(ctx, func(db *store.DB) error {
-		b, err := memory.Open(ctx, db, name)
+		b, release, err := s.openMemory(ctx, db, name)
 		if err != nil {
 			return memoryError(db, name, err)
 		}
 		if torn := b.Torn(); torn > 0 {
 			s.remark("memory bank %s: %s behind the last acknowledged update were cut off (a process was killed while it wrote)", name, size(torn))
 		}
-		return s.finishBank(b, func() error { return work(b) })
+		err = finishBank(release, func() error { return work(b) })
+		if s.served != nil && errors.Is(err, memory.ErrBroken) { // the next request opens it again
+			s.served.banks.drop(name, b)
+		}
+		return err
 	})
 }
 
@@ -375,7 +394,7 @@ func bankDropCommand() *ucli.Command {
 				if err := s.confirm(c.Bool("yes"), r); err != nil {
 					return err
 				}
-				if err := memory.Remove(ctx, db, args[0]); err != nil {
+				if err := s.removeMemory(ctx, db, args[0]); err != nil {
 					return memoryError(db, args[0], err)
 				}
 				return s.emit(r, func(w io.Writer) { fmt.Fprintf(w, "deleted memory bank %s and its checkpoints\n", r.Bank) })
@@ -386,6 +405,16 @@ func bankDropCommand() *ucli.Command {
 
 // readMatrix reads a whole file of vectors: a batch, not a bank.
 func (s *session) readMatrix(ctx context.Context, path string) (simd.Matrix, error) {
+	if s.served != nil {
+		a, err := s.served.array(path, "vectors")
+		if err == nil && a.matrix.Dim == 0 {
+			err = a.wrong("an array of floats in two dimensions")
+		}
+		if err != nil {
+			return simd.Matrix{}, err
+		}
+		return a.matrix, nil
+	}
 	r, err := openFeatures(path, "")
 	if err != nil {
 		return simd.Matrix{}, err
@@ -426,9 +455,19 @@ func (s *session) readMatrices(ctx context.Context, paths []string) ([]simd.Matr
 }
 
 // readIDs reads "0,5,9", or a file of integers.
-func readIDs(text string) ([]int64, error) {
+func (s *session) readIDs(text string) ([]int64, error) {
 	if strings.Trim(text, "0123456789, ") == "" {
 		return parseRows(text)
+	}
+	if s.served != nil {
+		a, err := s.served.array(text, "ids")
+		if err == nil && a.ints == nil {
+			err = a.wrong("an array of integers")
+		}
+		if err != nil {
+			return nil, err
+		}
+		return a.ints, nil
 	}
 	own := int64(dump.NoLabel)
 	l, err := dump.OpenLabels(text, dump.Options{NoLabel: &own})
@@ -444,8 +483,18 @@ func readIDs(text string) ([]int64, error) {
 	return ids, whole(n, err, len(ids), text)
 }
 
-// readLabels reads n labels.
-func readLabels(path string, n int64) ([]int64, error) {
+// readLabels reads n labels; -1: however many there are.
+func (s *session) readLabels(path string, n int64) ([]int64, error) {
+	if s.served != nil {
+		a, err := s.served.array(path, "labels")
+		if err != nil {
+			return nil, err
+		}
+		if n >= 0 && int64(len(a.ints)) != n {
+			return nil, badInput("%s: %s for %s (every row needs exactly one, -1 for none)", a.name, plural(len(a.ints), "label"), plural(n, "row"))
+		}
+		return a.labels()
+	}
 	l, err := dump.OpenLabels(path, dump.Options{})
 	if err != nil {
 		return nil, err
@@ -454,10 +503,29 @@ func readLabels(path string, n int64) ([]int64, error) {
 	if l.Names() != nil {
 		return nil, badInput("%s: labels of a memory bank are numbers, and it holds names (number them)", path)
 	}
+	if n < 0 {
+		n = l.Rows()
+	}
 	if l.Rows() != n {
 		return nil, badInput("%s: %s for %s (every row needs exactly one, -1 for none)", path, plural(l.Rows(), "label"), plural(n, "row"))
 	}
 	labels := make([]int64, n)
 	got, err := l.Next(labels)
 	return labels, whole(got, err, len(labels), path)
+}
+
+// matrixRows gives the rows of a matrix as a file would.
+type matrixRows struct {
+	m  simd.Matrix
+	at int
+}
+
+func (r *matrixRows) Next(_ context.Context, m simd.Matrix) (int, error) {
+	n := min(m.Rows, r.m.Rows-r.at)
+	if n == 0 {
+		return 0, io.EOF
+	}
+	copy(m.Data, r.m.Data[r.at*r.m.Dim:(r.at+n)*r.m.Dim])
+	r.at += n
+	return n, nil
 }

@@ -70,7 +70,7 @@ func runBankGet(ctx context.Context, s *session, c *ucli.Context, args []string)
 	}
 	var ids []int64
 	if text := c.String("ids"); text != "" {
-		if ids, err = readIDs(text); err != nil {
+		if ids, err = s.readIDs(text); err != nil {
 			return err
 		}
 	}
@@ -181,7 +181,7 @@ func (s *session) writeBankRows(path string, rows memory.Contents) error {
 	default:
 		return usage("-o %s: unknown kind of file (.npz or .npy)", path)
 	}
-	if err := writeFile(path, write); err != nil {
+	if err := s.writeFile(path, write); err != nil {
 		return err
 	}
 	r := writtenRows{int64(len(rows.Positions)), path}
@@ -191,8 +191,8 @@ func (s *session) writeBankRows(path string, rows memory.Contents) error {
 func shapeOf(m simd.Matrix) []int64 { return []int64{int64(m.Rows), int64(m.Dim)} }
 
 // writeFile makes a file that is there whole or not at all.
-func writeFile(path string, write func(io.Writer) error) error {
-	file, err := createFile(path)
+func (s *session) writeFile(path string, write func(io.Writer) error) error {
+	file, err := s.createFile(path)
 	if err != nil {
 		return err
 	}
@@ -309,7 +309,7 @@ func samplingOptions(s *session, c *ucli.Context) (o memory.SampleOptions, err e
 	}
 	for flag, to := range map[string]*[]int64{"positives": &o.Positives, "exclude": &o.Exclude} {
 		if text := c.String(flag); text != "" {
-			if *to, err = readIDs(text); err != nil {
+			if *to, err = s.readIDs(text); err != nil {
 				return o, err
 			}
 		}
@@ -318,7 +318,7 @@ func samplingOptions(s *session, c *ucli.Context) (o memory.SampleOptions, err e
 		return o, usage("%s: --positive-first and --exclude-positive need --positives", s.name)
 	}
 	if path := c.String("weights"); path != "" {
-		weights, err := readFloats(path)
+		weights, err := s.readFloats(path)
 		if err != nil {
 			return o, err
 		}
@@ -330,7 +330,17 @@ func samplingOptions(s *session, c *ucli.Context) (o memory.SampleOptions, err e
 }
 
 // readFloats reads an array of floats.
-func readFloats(path string) ([]float64, error) {
+func (s *session) readFloats(path string) ([]float64, error) {
+	if s.served != nil {
+		a, err := s.served.array(path, "an array of floats")
+		if err == nil && a.floats == nil {
+			err = a.wrong("an array of floats in one dimension")
+		}
+		if err != nil {
+			return nil, err
+		}
+		return a.floats, nil
+	}
 	a, err := dump.OpenArray(path, dump.Options{})
 	if err != nil {
 		return nil, err
@@ -354,12 +364,14 @@ func readFloats(path string) ([]float64, error) {
 	}
 }
 
+// drawnIDs is what sample prints.
+type drawnIDs struct {
+	IDs [][]int64 `json:"ids"` // a line an anchor
+}
+
 func (s *session) printSample(path string, lines [][]int64) error {
 	if path == "" {
-		document := struct {
-			IDs [][]int64 `json:"ids"`
-		}{lines}
-		return s.emit(document, func(w io.Writer) {
+		return s.emit(drawnIDs{lines}, func(w io.Writer) {
 			for _, line := range lines {
 				fmt.Fprintln(w, strings.Trim(fmt.Sprint(line), "[]"))
 			}
@@ -372,7 +384,7 @@ func (s *session) printSample(path string, lines [][]int64) error {
 	if len(lines) > 0 {
 		width = len(lines[0])
 	}
-	err := writeFile(path, func(w io.Writer) error {
+	err := s.writeFile(path, func(w io.Writer) error {
 		return dump.WriteNPY(w, slices.Concat(lines...), int64(len(lines)), int64(width))
 	})
 	if err != nil {
@@ -401,6 +413,7 @@ func bankNearestCommand() *ucli.Command {
 			&ucli.StringFlag{Name: "positives", Usage: "with --hard: each query's own id, which it does not get"},
 			&ucli.StringFlag{Name: "labels", Usage: "with --hard: each query's label, rows of which it does not get: `FILE`"},
 			&ucli.StringFlag{Name: "below", Usage: "with --hard: each query's score with its positive: `FILE` of floats"},
+			&ucli.BoolFlag{Name: "with-vectors", Usage: "the rows themselves, too: array vectors of -o, [queries][k][dim]"},
 			outputFlag("write the answers to `FILE.npz`: rows and scores"),
 		},
 		Action: action([]string{"NAME"}, runBankNearest),
@@ -425,9 +438,9 @@ func runBankNearest(ctx context.Context, s *session, c *ucli.Context, args []str
 		}
 		var n memory.Neighbours
 		if c.Bool("hard") {
-			n, err = b.HardNegatives(ctx, queries, false, o)
+			n, err = b.HardNegatives(ctx, queries, c.Bool("with-vectors"), o)
 		} else {
-			n, err = b.Nearest(ctx, queries, false, o.NearestOptions)
+			n, err = b.Nearest(ctx, queries, c.Bool("with-vectors"), o.NearestOptions)
 		}
 		if err != nil {
 			return err
@@ -452,23 +465,17 @@ func (s *session) hardOptions(c *ucli.Context) (o memory.HardOptions, err error)
 		return o, usage("%s: --positives, --labels and --below rule out rows of --hard", s.name)
 	}
 	if text := c.String("positives"); text != "" {
-		if o.Positives, err = readIDs(text); err != nil {
+		if o.Positives, err = s.readIDs(text); err != nil {
 			return o, err
 		}
 	}
 	if path := c.String("labels"); path != "" {
-		l, err := dump.OpenLabels(path, dump.Options{})
-		if err != nil {
-			return o, err
-		}
-		rows := l.Rows()
-		l.Close()
-		if o.Labels, err = readLabels(path, rows); err != nil {
+		if o.Labels, err = s.readLabels(path, -1); err != nil {
 			return o, err
 		}
 	}
 	if path := c.String("below"); path != "" {
-		below, err := readFloats(path)
+		below, err := s.readFloats(path)
 		if err != nil {
 			return o, err
 		}
@@ -520,7 +527,7 @@ func (s *session) printNearest(path string, n memory.Neighbours, metric index.Me
 		if strings.ToLower(filepath.Ext(path)) != ".npz" {
 			return usage("-o %s: unknown kind of file (.npz)", path)
 		}
-		if err := writeFile(path, func(w io.Writer) error { return writeNearest(w, n) }); err != nil {
+		if err := s.writeFile(path, func(w io.Writer) error { return writeNearest(w, n) }); err != nil {
 			return err
 		}
 		r := writtenRows{int64(len(n.Hits)), path}
@@ -552,7 +559,8 @@ func (s *session) printNearest(path string, n memory.Neighbours, metric index.Me
 	return out.Flush()
 }
 
-// writeNearest writes rows and scores as membank query does.
+// writeNearest writes rows and scores as membank query does, and labels and vectors
+// where there are any; vectors are padded with zeros.
 func writeNearest(w io.Writer, n memory.Neighbours) error {
 	width := 0
 	for _, hits := range n.Hits {
@@ -574,6 +582,34 @@ func writeNearest(w io.Writer, n memory.Neighbours) error {
 	}
 	if err := z.Write("scores", scores, int64(len(n.Hits)), int64(width)); err != nil {
 		return err
+	}
+	if n.Labels != nil {
+		labels := make([]int64, 0, len(n.Hits)*width)
+		for _, list := range n.Labels {
+			labels = append(labels, noLabel(list)...)
+			labels = append(labels, slices.Repeat([]int64{-1}, width-len(list))...)
+		}
+		if err := z.Write("labels", labels, int64(len(n.Hits)), int64(width)); err != nil {
+			return err
+		}
+	}
+	if len(n.Vectors) > 0 {
+		dim := n.Vectors[0].Dim
+		w, err := z.Array("vectors", "<f4", int64(len(n.Hits)), int64(width), int64(dim))
+		for _, m := range n.Vectors {
+			if err == nil {
+				err = w.Float32(m.Data[:m.Rows*m.Dim])
+			}
+			if err == nil {
+				err = w.Float32(make([]float32, (width-m.Rows)*dim))
+			}
+		}
+		if err == nil {
+			err = w.Close()
+		}
+		if err != nil {
+			return err
+		}
 	}
 	return z.Close()
 }
@@ -619,7 +655,7 @@ func runBankLoss(ctx context.Context, s *session, c *ucli.Context, args []string
 		}
 		o.PositiveFirst = true
 	} else {
-		if o.Positives, err = readIDs(c.String("positives")); err != nil {
+		if o.Positives, err = s.readIDs(c.String("positives")); err != nil {
 			return err
 		}
 		if o.Scope, err = scopeOf(c); err != nil {

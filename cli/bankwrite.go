@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strconv"
+	"strings"
 
 	"membank/index/memory"
 	"membank/store"
@@ -23,7 +25,10 @@ func writingFlags() []ucli.Flag {
 }
 
 // durability of one command: an update in memory only would be gone at its end.
-func durability(c *ucli.Context) (memory.Durability, error) {
+func durability(s *session, c *ucli.Context) (memory.Durability, error) {
+	if s.served != nil { // its banks stay open
+		return one(c, "durability", memory.Durabilities)
+	}
 	return one(c, "durability", []memory.Durability{memory.Log, memory.Sync})
 }
 
@@ -41,6 +46,9 @@ func bankUpdateCommand() *ucli.Command {
 			&ucli.StringFlag{Name: "keep-new", Usage: "weight `M` of the new row instead (mmselfsup's momentum)"},
 			&ucli.StringFlag{Name: "renorm", Usage: "`HOW` rows are divided by their norms: " + names(memory.Renorms), DefaultText: "l2"},
 			&ucli.BoolFlag{Name: "compound", Usage: "an id that occurs twice is mixed twice"},
+			&ucli.StringFlag{Name: "gather", Usage: "write these slots, as they were before, to -o: 0,5,9, or a `FILE` of integers"},
+			&ucli.StringFlag{Name: "negatives", Usage: "draw `N` slots as sample does and write them, as they were before, to -o"},
+			outputFlag("of --gather and --negatives, `FILE`.npz"),
 		),
 		Action: action([]string{"NAME"}, runBankUpdate),
 	}
@@ -65,7 +73,7 @@ func runBankUpdate(ctx context.Context, s *session, c *ucli.Context, args []stri
 		}
 		o.KeepOld = memory.FromNew(fresh)
 	}
-	if o.Durability, err = durability(c); err != nil {
+	if o.Durability, err = durability(s, c); err != nil {
 		return err
 	}
 	if o.Step, err = whole64(c, "step"); err != nil {
@@ -74,7 +82,7 @@ func runBankUpdate(ctx context.Context, s *session, c *ucli.Context, args []stri
 	if c.String("ids") == "" || len(c.StringSlice("vectors")) == 0 {
 		return usage("%s: give --ids and --vectors", s.name)
 	}
-	ids, err := readIDs(c.String("ids"))
+	ids, err := s.readIDs(c.String("ids"))
 	if err != nil {
 		return err
 	}
@@ -83,18 +91,37 @@ func runBankUpdate(ctx context.Context, s *session, c *ucli.Context, args []stri
 		return err
 	}
 	if path := c.String("labels"); path != "" {
-		if o.Labels, err = readLabels(path, int64(len(ids))); err != nil {
+		if o.Labels, err = s.readLabels(path, int64(len(ids))); err != nil {
 			return err
 		}
+	}
+	gather, negatives, err := s.gatherFlags(c)
+	if err != nil {
+		return err
 	}
 	return s.memoryBank(ctx, args[0], true, func(b *memory.Bank) error {
 		slots, err := b.Slots()
 		if err != nil {
 			return err
 		}
-		w, err := slots.Update(ctx, ids, rows, o)
+		if negatives > 0 {
+			lines, err := b.Sample(ctx, memory.SampleOptions{N: negatives, Step: o.Step})
+			if err != nil {
+				return err
+			}
+			gather = lines[0]
+		}
+		before, w, err := slots.GatherThenUpdate(ctx, gather, ids, rows, o)
 		if err != nil {
 			return err
+		}
+		if path := c.String("output"); path != "" {
+			err := s.writeFile(path, func(out io.Writer) error {
+				return writeBankNPZ(out, memory.Contents{Positions: gather, Views: before})
+			})
+			if err != nil {
+				return err
+			}
 		}
 		return s.emit(w, func(out io.Writer) {
 			fmt.Fprintf(out, "%s: %s at step %d\n", args[0], plural(w.Rows, "slot"), w.Step)
@@ -103,6 +130,27 @@ func runBankUpdate(ctx context.Context, s *session, c *ucli.Context, args []stri
 			}
 		})
 	})
+}
+
+// gatherFlags says which slots an update writes to -o as they were before.
+func (s *session) gatherFlags(c *ucli.Context) (gather []int64, negatives int, err error) {
+	n, err := counts(c, "negatives")
+	if err != nil {
+		return nil, 0, err
+	}
+	wanted := 0
+	for _, flag := range []string{"gather", "negatives"} {
+		if c.IsSet(flag) {
+			wanted++
+		}
+	}
+	if path := c.String("output"); wanted > 1 || (wanted == 1) != (path != "") || path != "" && !strings.EqualFold(filepath.Ext(path), ".npz") {
+		return nil, 0, usage("%s: give one of --gather and --negatives, and -o FILE.npz for what they read", s.name)
+	}
+	if text := c.String("gather"); text != "" {
+		gather, err = s.readIDs(text)
+	}
+	return gather, int(n["negatives"]), err
 }
 
 // share reads a number from 0 to 1.
@@ -123,7 +171,9 @@ func bankPushCommand() *ucli.Command {
 		Name: "push", Usage: "write a batch into a queue", ArgsUsage: "NAME",
 		Description: "  membank bank push moco/queue --vectors keys.npy --step 100\n" +
 			"  membank bank push nnclr --vectors z.npy --labels y.npy --keys paths.txt",
-		Flags:  append(writingFlags(), &ucli.StringFlag{Name: "keys", Usage: "keys of the batch: `FILE` with one a line"}),
+		Flags: append(writingFlags(), &ucli.StringFlag{Name: "keys", Usage: "keys of the batch: `FILE` with one a line"},
+			scopeFlag(),
+			outputFlag("write the queue as it was before to `FILE`.npz")),
 		Action: action([]string{"NAME"}, runBankPush),
 	}
 }
@@ -131,11 +181,18 @@ func bankPushCommand() *ucli.Command {
 func runBankPush(ctx context.Context, s *session, c *ucli.Context, args []string) error {
 	var o memory.PushOptions
 	var err error
-	if o.Durability, err = durability(c); err != nil {
+	if o.Durability, err = durability(s, c); err != nil {
 		return err
 	}
 	if o.Step, err = whole64(c, "step"); err != nil {
 		return err
+	}
+	scope, err := scopeOf(c)
+	if err != nil {
+		return err
+	}
+	if path := c.String("output"); path == "" && scope != "" || path != "" && !strings.EqualFold(filepath.Ext(path), ".npz") {
+		return usage("%s: --scope says which rows go to -o FILE.npz", s.name)
 	}
 	if len(c.StringSlice("vectors")) == 0 {
 		return usage("%s: give the batch with --vectors", s.name)
@@ -145,12 +202,12 @@ func runBankPush(ctx context.Context, s *session, c *ucli.Context, args []string
 		return err
 	}
 	if path := c.String("labels"); path != "" {
-		if o.Labels, err = readLabels(path, int64(rows[0].Rows)); err != nil {
+		if o.Labels, err = s.readLabels(path, int64(rows[0].Rows)); err != nil {
 			return err
 		}
 	}
 	if path := c.String("keys"); path != "" {
-		if o.Keys, err = readLines(path); err != nil {
+		if o.Keys, err = s.readKeys(path); err != nil {
 			return err
 		}
 		if len(o.Keys) != rows[0].Rows {
@@ -162,7 +219,15 @@ func runBankPush(ctx context.Context, s *session, c *ucli.Context, args []string
 		if err != nil {
 			return err
 		}
-		w, err := queue.Push(ctx, rows, o)
+		var w memory.Written
+		if path := c.String("output"); path == "" {
+			w, err = queue.Push(ctx, rows, o)
+		} else {
+			var before memory.Contents
+			if before, w, err = queue.ReadThenPush(ctx, scope, rows, o); err == nil {
+				err = s.writeFile(path, func(out io.Writer) error { return writeBankNPZ(out, before) })
+			}
+		}
 		if err != nil {
 			return err
 		}
@@ -223,11 +288,11 @@ func bankRestoreCommand() *ucli.Command {
 				return err
 			}
 			return s.writing(ctx, false, func(db *store.DB) error {
-				b, p, err := memory.OpenAt(ctx, db, args[0], step)
+				_, release, p, err := s.openMemoryAt(ctx, db, args[0], step)
 				if err != nil {
 					return memoryError(db, args[0], err)
 				}
-				return s.finishBank(b, func() error {
+				return finishBank(release, func() error {
 					return s.emit(p, func(w io.Writer) { fmt.Fprintf(w, "%s is at step %d again\n", args[0], p.Step) })
 				})
 			})

@@ -3,7 +3,6 @@ package cli
 import (
 	"bufio"
 	"context"
-	"fmt"
 	"io"
 	"maps"
 	"net/http"
@@ -27,6 +26,7 @@ type served struct {
 	threads int
 	memory  int64 // of one request
 	banks   *openBanks
+	arrays  bodyArrays // that stand for the command's files; nil: the body is one file
 }
 
 // runCall runs a request's command by the table that the command line goes by.
@@ -34,6 +34,9 @@ type served struct {
 // can pass for a flag.
 func runCall(ctx context.Context, sv served) error {
 	call := sv.call
+	if err := sv.attach(ctx); err != nil {
+		return err
+	}
 	app := newApp(strings.NewReader(""), call.Stdout, call.Stderr)
 	tokens := []string{"membank"}
 	if !call.Text {
@@ -173,24 +176,23 @@ func (h *heldKeys) Next(dst []string) (int, error) {
 
 func (h *heldKeys) Close() error { return nil }
 
+// lists are flags that take numbers or the name of a file with them; a server reads
+// numbers, and else an array of that name in the body.
+var lists = []string{"ids", "positives", "exclude", "gather"}
+
 // params are a command's flags as parameters of a route. Those that name files are
 // none: a server opens no file that a client names.
 func params(c *ucli.Command, without ...string) []serve.Param {
 	var list []serve.Param
 	for _, f := range c.Flags {
-		p := serve.Param{Name: f.Names()[0]}
-		usage := ""
-		switch f := f.(type) {
+		p, usage := serve.Param{Name: f.Names()[0]}, usageOf(f)
+		switch f.(type) {
 		case *ucli.BoolFlag:
-			p.Switch, usage = true, f.Usage
+			p.Switch = true
 		case *ucli.StringSliceFlag:
-			p.Many, usage = true, f.Usage
-		case *ucli.StringFlag:
-			usage = f.Usage
-		default:
-			usage = fmt.Sprint(f)
+			p.Many = true
 		}
-		if namesFile(usage) || slices.Contains(without, p.Name) {
+		if slices.Contains(without, p.Name) || namesFile(usage) && !slices.Contains(lists, p.Name) {
 			continue
 		}
 		p.About = strings.ReplaceAll(usage, "`", "")

@@ -215,6 +215,21 @@ func printIngested(w io.Writer, r ingested) {
 	}
 }
 
+// readKeys reads a file of keys; of a request the array that stands for it.
+func (s *session) readKeys(path string) ([]string, error) {
+	if s.served == nil {
+		return readLines(path)
+	}
+	a, err := s.served.array(path, "keys")
+	if err == nil && a.texts == nil {
+		err = a.wrong("an array of strings")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return a.texts, nil
+}
+
 // readLines reads a file of one text a line.
 func readLines(path string) ([]string, error) {
 	k, err := dump.OpenKeys(path)

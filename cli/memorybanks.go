@@ -33,6 +33,19 @@ func (s *session) createMemory(ctx context.Context, db *store.DB, name string, c
 	return b, b.Close, nil
 }
 
+// openMemoryAt opens a memory bank at a checkpoint. A bank that a server has open is
+// brought back to it; one that cannot be opened as it is, behind a server either,
+// is opened at it.
+func (s *session) openMemoryAt(ctx context.Context, db *store.DB, name string, step int64) (b *memory.Bank, release func() error, p memory.Checkpoint, err error) {
+	if s.served != nil {
+		return s.served.banks.borrowAt(ctx, name, step)
+	}
+	if b, p, err = memory.OpenAt(ctx, db, name, step); err != nil {
+		return nil, nil, p, err
+	}
+	return b, b.Close, p, nil
+}
+
 // removeMemory deletes a memory bank and its checkpoints.
 func (s *session) removeMemory(ctx context.Context, db *store.DB, name string) error {
 	if s.served != nil {
@@ -110,6 +123,57 @@ func (o *openBanks) borrow(ctx context.Context, name string) (*memory.Bank, func
 	}
 }
 
+// borrowAt is a bank at a checkpoint.
+func (o *openBanks) borrowAt(ctx context.Context, name string, step int64) (*memory.Bank, func() error, memory.Checkpoint, error) {
+	var p memory.Checkpoint
+	e, err := o.of(name)
+	if err != nil {
+		return nil, nil, p, err
+	}
+	opened := false
+	err = o.start(name, e, func() (b *memory.Bank, err error) {
+		opened = true
+		b, p, err = memory.OpenAt(ctx, o.db, name, step)
+		return b, err
+	})
+	if err != nil {
+		return nil, nil, p, err
+	}
+	b, release, err := o.borrow(ctx, name)
+	if err != nil {
+		return nil, nil, p, err
+	}
+	if !opened {
+		p, err = b.Restore(ctx, step)
+	}
+	if err != nil {
+		release()
+		if errors.Is(err, memory.ErrBroken) || errors.Is(err, memory.ErrLost) {
+			err = errors.Join(err, o.drop(name, b))
+		}
+		return nil, nil, p, err
+	}
+	return b, release, p, nil
+}
+
+// drop closes a bank that must be opened again, unless that happened already.
+func (o *openBanks) drop(name string, b *memory.Bank) error {
+	o.mu.Lock()
+	e := o.open[name]
+	o.mu.Unlock()
+	if e == nil {
+		return nil
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.bank != b {
+		return nil
+	}
+	e.bank = nil
+	o.forget(name, e)
+	return b.Close()
+}
+
 // start opens an entry's bank unless somebody else did meanwhile.
 func (o *openBanks) start(name string, e *openBank, open func() (*memory.Bank, error)) error {
 	e.mu.Lock()
@@ -177,7 +241,7 @@ func (o *openBanks) create(ctx context.Context, name string, c memory.Config, op
 			return o.borrow(ctx, name)
 		}
 		if o.current(name, e) {
-			return nil, nil, fmt.Errorf("memory bank %q: %w", name, memory.ErrExists)
+			return nil, nil, fmt.Errorf("%w: %q", memory.ErrExists, name)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -114,6 +115,9 @@ func (r *farServer) routeOf(s *session, c *ucli.Context) *serve.Route {
 		if rows := c.IsSet("keys") || c.IsSet("where"); s.name == "rm" && rows != (route.Body != serve.NoBody) {
 			continue
 		}
+		if len(route.Args) == 0 && c.NArg() > 0 || c.NArg() == 0 && strings.Contains(route.Path, "{") {
+			continue // bank show, of one or of all
+		}
 		return &route
 	}
 	return nil
@@ -134,7 +138,7 @@ func (r *farServer) parameters(s *session, c *ucli.Context, route *serve.Route, 
 	}
 	for _, f := range c.Command.Flags {
 		name := f.Names()[0]
-		if !c.IsSet(name) {
+		if !c.IsSet(name) || route.Body == serve.NamedBody && isFile(c, f) {
 			continue
 		}
 		known := slices.ContainsFunc(route.Params, func(p serve.Param) bool { return p.Name == name })
@@ -184,6 +188,8 @@ func (r *farServer) bodyOf(ctx context.Context, s *session, c *ucli.Context, arg
 			defer progress.close()
 			return in.send(ctx, w, s.line, progress.set)
 		}, nil
+	case strings.HasPrefix(s.name, "bank "):
+		return s.sendNamed(ctx, c)
 	case s.name == "query" && c.IsSet("vectors"):
 		return func(w io.Writer) error { return sendFeatures(ctx, w, c.String("vectors"), c.String("array")) }, nil
 	case s.name == "rm" && c.IsSet("keys"):
@@ -194,6 +200,85 @@ func (r *farServer) bodyOf(ctx context.Context, s *session, c *ucli.Context, arg
 		return func(w io.Writer) error { return dump.WriteNPY(w, keys) }, nil
 	}
 	return nil, nil
+}
+
+// isFile reports whether a flag names a file that goes into the body: of those that
+// take a list as well, if it is not one.
+func isFile(c *ucli.Context, f ucli.Flag) bool {
+	name := f.Names()[0]
+	if name == "output" || !namesFile(usageOf(f)) {
+		return false
+	}
+	return !slices.Contains(lists, name) || strings.Trim(c.String(name), "0123456789, ") != ""
+}
+
+// sendNamed reads the files that a command names and sends each as the array that
+// is called as its flag; nil: it names none.
+func (s *session) sendNamed(ctx context.Context, c *ucli.Context) (func(io.Writer) error, error) {
+	var b bytes.Buffer
+	z := dump.NewNPZWriter(&b)
+	sent := false
+	for _, f := range c.Command.Flags {
+		name := f.Names()[0]
+		if !c.IsSet(name) || !isFile(c, f) {
+			continue
+		}
+		sent = true
+		if err := s.sendNamedFile(ctx, c, z, name); err != nil {
+			return nil, err
+		}
+	}
+	if err := z.Close(); err != nil || !sent {
+		return nil, err
+	}
+	return func(w io.Writer) error { _, err := w.Write(b.Bytes()); return err }, nil
+}
+
+func (s *session) sendNamedFile(ctx context.Context, c *ucli.Context, z *dump.NPZWriter, name string) error {
+	switch name {
+	case "vectors":
+		paths := c.StringSlice(name)
+		if paths == nil {
+			paths = []string{c.String(name)}
+		}
+		for i, path := range paths {
+			m, err := s.readMatrix(ctx, path)
+			if err != nil {
+				return err
+			}
+			array := name
+			if i > 0 {
+				array = fmt.Sprintf("%s_%d", name, i)
+			}
+			if err := z.Write(array, m.Data, shapeOf(m)...); err != nil {
+				return err
+			}
+		}
+		return nil
+	case "labels":
+		labels, err := s.readLabels(c.String(name), -1)
+		if err != nil {
+			return err
+		}
+		return z.Write(name, noLabel(labels))
+	case "keys":
+		keys, err := readLines(c.String(name))
+		if err != nil {
+			return err
+		}
+		return sendStrings(z, name, keys)
+	case "weights", "below":
+		floats, err := s.readFloats(c.String(name))
+		if err != nil {
+			return err
+		}
+		return z.Write(name, floats)
+	}
+	ids, err := s.readIDs(c.String(name))
+	if err != nil {
+		return err
+	}
+	return z.Write(name, ids)
 }
 
 // sendFeatures sends a file of vectors as an .npy.

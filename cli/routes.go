@@ -3,6 +3,7 @@ package cli
 import (
 	"membank/bench/eval"
 	"membank/cli/serve"
+	"membank/index/memory"
 
 	ucli "github.com/urfave/cli/v2"
 )
@@ -14,7 +15,7 @@ type routed struct {
 	args         []serve.Param
 	only         []string // the flags that are parameters; nil: all that name no file
 	without      []string
-	file         string // the flag whose file is the body; "-": positionals
+	file         string // the flag whose file is the body; "-": positionals; "*": each array is that of the flag it is called by
 	files        []string
 	needsOne     []string
 	needsFile    bool
@@ -23,6 +24,8 @@ type routed struct {
 }
 
 var bankArg = []serve.Param{{Name: "bank", About: "name of the bank; a slash in it is written %2F", Required: true}}
+
+var memoryArg = []serve.Param{{Name: "name", About: "name of the memory bank; a slash in it is written %2F", Required: true}}
 
 // routeTable is every command that a server offers, in the order of the help. The
 // command line at the other end finds its route here, too.
@@ -50,6 +53,19 @@ var routeTable = []routed{
 	{command: []string{"eval", "groups"}, method: "POST", path: "/v1/eval/groups"},
 	{command: []string{"eval", "robustness"}, method: "POST", path: "/v1/eval/robustness"},
 	{command: []string{"eval", "transfer"}, method: "POST", path: "/v1/eval/transfer"},
+	{command: []string{"bank", "show"}, method: "GET", path: "/v1/memory", light: true, result: []string{}},
+	{command: []string{"bank", "show"}, method: "GET", path: "/v1/memory/{name}", args: memoryArg, result: shownBank{}},
+	{command: []string{"bank", "init"}, method: "POST", path: "/v1/memory/{name}", args: memoryArg, file: "*", result: shownBank{}},
+	{command: []string{"bank", "drop"}, method: "DELETE", path: "/v1/memory/{name}", args: memoryArg, without: []string{"yes"}, result: removal{}},
+	{command: []string{"bank", "update"}, method: "POST", path: "/v1/memory/{name}/update", args: memoryArg, file: "*", files: []string{".npz"}, result: memory.Written{}},
+	{command: []string{"bank", "push"}, method: "POST", path: "/v1/memory/{name}/push", args: memoryArg, file: "*", files: []string{".npz"}, result: memory.Written{}},
+	{command: []string{"bank", "get"}, method: "POST", path: "/v1/memory/{name}/get", args: memoryArg, file: "*", files: []string{".npz", ".npy"}, result: []bankRow{}},
+	{command: []string{"bank", "sample"}, method: "POST", path: "/v1/memory/{name}/sample", args: memoryArg, file: "*", files: []string{".npy"}, result: drawnIDs{}},
+	{command: []string{"bank", "nearest"}, method: "POST", path: "/v1/memory/{name}/nearest", args: memoryArg, file: "*", files: []string{".npz"}, lines: true, result: bankAnswer{}},
+	{command: []string{"bank", "loss"}, method: "POST", path: "/v1/memory/{name}/loss", args: memoryArg, file: "*", result: memory.Loss{}},
+	{command: []string{"bank", "checkpoint"}, method: "POST", path: "/v1/memory/{name}/checkpoint", args: memoryArg, result: memory.Checkpoint{}},
+	{command: []string{"bank", "restore"}, method: "POST", path: "/v1/memory/{name}/restore", args: memoryArg, result: memory.Checkpoint{}},
+	{command: []string{"bank", "forget"}, method: "POST", path: "/v1/memory/{name}/forget", args: memoryArg, result: removal{}},
 	{command: []string{"compact"}, method: "POST", path: "/v1/compact"},
 }
 
@@ -97,6 +113,8 @@ func serveRoutes() []serve.Route {
 		case "":
 		case "-":
 			route.Body = serve.UploadBody
+		case "*":
+			route.Body = serve.NamedBody
 		default:
 			route.Body, route.BodyFlag = serve.ArrayBody, r.file
 			route.Params = append(route.Params, serve.Param{Name: r.file, About: "what errors call the body; it is not opened"})

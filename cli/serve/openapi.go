@@ -117,7 +117,9 @@ func (route *Route) operation() map[string]any {
 		body := map[string]any{}
 		for _, kind := range accepts {
 			body[kind] = map[string]any{"schema": map[string]any{}}
-			if kind == typeJSON && route.Body != NoBody {
+			if kind == typeJSON && route.Body == NamedBody {
+				body[kind] = map[string]any{"schema": map[string]any{"type": "object", "description": "arrays by the names of the flags whose files they stand for: ids, vectors, vectors_1, labels", "additionalProperties": map[string]any{"type": "array"}}}
+			} else if kind == typeJSON && route.Body != NoBody {
 				body[kind] = map[string]any{"schema": schemaOf(reflect.TypeFor[small]())}
 			}
 		}

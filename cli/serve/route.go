@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"net/url"
@@ -54,6 +55,7 @@ const (
 	NoBody     BodyKind = iota
 	ArrayBody           // an .npy, .npz or .safetensors, or small JSON; may be absent where other parameters ask
 	UploadBody          // the same, and always there
+	NamedBody           // arrays called as the flags whose files they stand for: ids, vectors, vectors_1
 )
 
 // Call is a request as package cli runs it.
@@ -63,6 +65,7 @@ type Call struct {
 	Flags    map[string][]string // its flags by name; a switch is "true" or "false"
 	Text     bool                // tables for people instead of JSON
 	Body     io.Reader           // nil: none
+	Named    bool                // the body's arrays stand for files of the command, by the names of flags
 	BodyName string              // what errors call it
 	Limit    int64               // bytes that the body may have or unpack to
 	Stdout   io.Writer
@@ -311,7 +314,7 @@ func (s *Server) takeBody(route *Route, call *Call, w http.ResponseWriter, r *ht
 	if r.ContentLength > most {
 		return release, &http.MaxBytesError{Limit: most}
 	}
-	call.BodyName = "body"
+	call.BodyName, call.Named = "body", route.Body == NamedBody
 	if name := first(call.Flags[route.BodyFlag]); name != "" {
 		call.BodyName = name
 	}
@@ -333,7 +336,10 @@ func (s *Server) takeBody(route *Route, call *Call, w http.ResponseWriter, r *ht
 	}
 	release = func() { s.buffers.give(room) }
 	data, err := io.ReadAll(body)
-	if err == nil && kind == typeJSON {
+	switch {
+	case err == nil && kind == typeJSON && route.Body == NamedBody:
+		data, err = namedOfJSON(data)
+	case err == nil && kind == typeJSON:
 		data, err = arraysOfJSON(data)
 	}
 	if err != nil {
@@ -404,6 +410,47 @@ func arraysOfJSON(text []byte) ([]byte, error) {
 	}
 	if err != nil {
 		return nil, badBody("cannot be taken: %v", err)
+	}
+	return b.Bytes(), nil
+}
+
+// namedOfJSON turns {"ids": [3, 7], "vectors": [[…], […]]} into an .npz: a list of
+// integers, of floats or of strings, or a list of lists of floats, is an array.
+func namedOfJSON(text []byte) ([]byte, error) {
+	var body map[string]json.RawMessage
+	if err := json.Unmarshal(text, &body); err != nil {
+		return nil, badBody("is not JSON of arrays by name: %v", err)
+	}
+	var b bytes.Buffer
+	z := dump.NewNPZWriter(&b)
+	for _, name := range slices.Sorted(maps.Keys(body)) {
+		var ints []int64
+		var floats []float64
+		var texts []string
+		var rows [][]float32
+		var err error
+		switch raw := body[name]; {
+		case json.Unmarshal(raw, &ints) == nil:
+			err = z.Write(name, ints)
+		case json.Unmarshal(raw, &floats) == nil:
+			err = z.Write(name, floats)
+		case json.Unmarshal(raw, &texts) == nil:
+			err = z.Write(name, texts)
+		case json.Unmarshal(raw, &rows) == nil && len(rows) > 0:
+			data := slices.Concat(rows...)
+			if len(data) != len(rows)*len(rows[0]) || slices.ContainsFunc(rows, func(row []float32) bool { return len(row) != len(rows[0]) }) {
+				return nil, badBody("array %.40q has rows of different lengths", name)
+			}
+			err = z.Write(name, data, int64(len(rows)), int64(len(rows[0])))
+		default:
+			return nil, badBody("array %.40q is no list of numbers, strings or rows", name)
+		}
+		if err != nil {
+			return nil, badBody("array %.40q cannot be taken: %v", name, err)
+		}
+	}
+	if err := z.Close(); err != nil {
+		return nil, err
 	}
 	return b.Bytes(), nil
 }
