@@ -410,7 +410,7 @@ func bankNearestCommand() *ucli.Command {
 			&ucli.StringFlag{Name: "view", Usage: "search view `N`", DefaultText: "0"},
 			scopeFlag(),
 			&ucli.BoolFlag{Name: "hard", Usage: "hard negatives: the nearest rows that are no positives"},
-			&ucli.StringFlag{Name: "positives", Usage: "with --hard: each query's own id, which it does not get"},
+			&ucli.StringFlag{Name: "positives", Usage: "with --hard: each query's own id, which it does not get: 0,5,9, or a `FILE` of integers"},
 			&ucli.StringFlag{Name: "labels", Usage: "with --hard: each query's label, rows of which it does not get: `FILE`"},
 			&ucli.StringFlag{Name: "below", Usage: "with --hard: each query's score with its positive: `FILE` of floats"},
 			&ucli.BoolFlag{Name: "with-vectors", Usage: "the rows themselves, too: array vectors of -o, [queries][k][dim]"},

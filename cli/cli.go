@@ -159,6 +159,7 @@ func commands() []*ucli.Command {
 		repairCommand(),
 		doctorCommand(),
 		serveCommand(),
+		pythonClientCommand(),
 		benchCommand(),
 		completionCommand(),
 		versionCommand(),
