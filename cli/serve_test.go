@@ -4,6 +4,7 @@ import (
 	"archive/zip"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"image"
 	"image/color"
@@ -498,4 +499,15 @@ func TestNoRouteTakesAPath(t *testing.T) {
 	if left, _ := os.ReadDir(filepath.Dir(secret)); len(left) != 1 {
 		t.Errorf("a file was written beside the secret: %v", left)
 	}
+}
+
+// namedOf is a body of ids and vectors.
+func namedOf(t testing.TB, ids []int64, vectors []float32, dim int64) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	z := dump.NewNPZWriter(&b)
+	if err := errors.Join(z.Write("ids", ids), z.Write("vectors", vectors, int64(len(ids)), dim), z.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
 }

@@ -23,6 +23,7 @@ var homes = map[string][]string{
 	"unsafe":                         {"membank/simd", "membank/store"},
 	"github.com/urfave/cli/v2":       {"membank/cli/..."},
 	"net/http":                       {"membank/cli/..."},
+	"github.com/prometheus/client_golang/prometheus": {"membank/cli/serve"},
 }
 
 // pure packages compute: they neither open files nor print.
@@ -43,6 +44,9 @@ func TestImportsPointDown(t *testing.T) {
 				return p.ImportPath == home || whole && strings.HasPrefix(p.ImportPath+"/", prefix+"/")
 			}) {
 				t.Errorf("%s imports %s, which belongs to %v alone", p.ImportPath, imported, allowed)
+			}
+			if p.ImportPath == "membank/cli/serve" && slices.Contains([]string{"membank/cli", "membank/store", "membank/index", "github.com/urfave/cli/v2"}, imported) {
+				t.Errorf("%s imports %s, yet it knows HTTP and no banks", p.ImportPath, imported)
 			}
 			if slices.Contains(pure, p.ImportPath) && slices.Contains([]string{"os", "io/ioutil", "log", "log/slog"}, imported) {
 				t.Errorf("%s imports %s, yet it only computes", p.ImportPath, imported)

@@ -75,5 +75,20 @@ func linger(w http.ResponseWriter, r *http.Request, answer func()) {
 	io.Copy(io.Discard, io.LimitReader(r.Body, lingerBytes))
 }
 
+// all reads a body whole. A length of -1 is not known; another was weighed before.
+func (b *rolling) all(length int64) ([]byte, error) {
+	if length < 0 {
+		return io.ReadAll(b)
+	}
+	data := make([]byte, length)
+	if _, err := io.ReadFull(b, data); err != nil {
+		return nil, err
+	}
+	if _, err := b.Read(make([]byte, 1)); err != io.EOF { // which ends the deadline
+		return nil, io.ErrUnexpectedEOF
+	}
+	return data, nil
+}
+
 // ended reports whether the whole body was read.
 func (b *rolling) ended() bool { return b.failed == io.EOF }

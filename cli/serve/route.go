@@ -108,7 +108,7 @@ func (s *Server) command(route *Route, w http.ResponseWriter, r *http.Request) e
 	if err != nil {
 		return err
 	}
-	var out, file held
+	out, file := held{shared: s.buffers}, held{shared: s.buffers}
 	var said remarks
 	defer out.close()
 	defer file.close()
@@ -157,7 +157,8 @@ func (s *Server) command(route *Route, w http.ResponseWriter, r *http.Request) e
 		h.Set("Content-Type", route.answerType(call.Text))
 		return sent{out.send(w)}.orNil()
 	}
-	summary, _ := io.ReadAll(io.LimitReader(&out.memory, 16<<10))
+	summary := out.text()
+	summary = summary[:min(len(summary), 16<<10)]
 	h.Set(summaryHeader, url.PathEscape(string(summary)))
 	h.Set("Content-Type", fileType(extension))
 	return sent{file.send(w)}.orNil()
@@ -335,7 +336,7 @@ func (s *Server) takeBody(route *Route, call *Call, w http.ResponseWriter, r *ht
 		return release, &Fault{Status: http.StatusServiceUnavailable, Code: "overloaded", Message: "the server holds too many bodies (send it again in a second)", RetryAfter: 1}
 	}
 	release = func() { s.buffers.give(room) }
-	data, err := io.ReadAll(body)
+	data, err := body.all(r.ContentLength)
 	switch {
 	case err == nil && kind == typeJSON && route.Body == NamedBody:
 		data, err = namedOfJSON(data)
@@ -472,5 +473,5 @@ func (s *Server) run(ctx context.Context, words, args []string, flags map[string
 	if out.file != nil {
 		return fmt.Errorf("the answer of %s is too long for a page", strings.Join(words, " "))
 	}
-	return json.Unmarshal(out.memory.Bytes(), result)
+	return json.Unmarshal(out.text(), result)
 }

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"membank/simd"
 )
 
 // NPYWriter writes one array as an .npy of version 1, little endian, C order, byte
@@ -96,7 +98,29 @@ func (a *NPYWriter) Float32(x []float32) error {
 	if err := a.take("<f4", len(x)); err != nil {
 		return err
 	}
-	return a.elements(len(x), 4, func(b []byte, i int) { binary.LittleEndian.PutUint32(b, math.Float32bits(x[i])) })
+	for len(x) > 0 && a.err == nil {
+		n := min(len(x), a.w.Available()/4)
+		if n == 0 {
+			a.err = a.w.Flush()
+			continue
+		}
+		b := a.w.AvailableBuffer()[:4*n]
+		littleFloats(b, x[:n])
+		_, a.err = a.w.Write(b)
+		x = x[n:]
+	}
+	return a.err
+}
+
+// littleFloats writes floats little endian, as they lie in memory on such a machine.
+func littleFloats(b []byte, x []float32) {
+	if binary.NativeEndian.Uint16([]byte{1, 0}) == 1 {
+		copy(simd.Floats(b), x)
+		return
+	}
+	for i, v := range x {
+		binary.LittleEndian.PutUint32(b[4*i:], math.Float32bits(v))
+	}
 }
 
 // Float64 appends elements to an array of "<f8".

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -383,10 +382,13 @@ func writeElements(w io.Writer, data any) error {
 	b := make([]byte, 0, 8*each)
 	put := func(from, to int) {
 		b = b[:0]
+		if x, ok := data.([]float32); ok {
+			b = b[:4*(to-from)]
+			littleFloats(b, x[from:to])
+			return
+		}
 		for i := from; i < to; i++ {
 			switch x := data.(type) {
-			case []float32:
-				b = binary.LittleEndian.AppendUint32(b, math.Float32bits(x[i]))
 			case []int64:
 				b = binary.LittleEndian.AppendUint64(b, uint64(x[i]))
 			case []uint16:
