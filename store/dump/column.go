@@ -127,6 +127,10 @@ func (s *arrayStrings) next() (string, error) {
 	if s.done == s.rows {
 		return "", io.EOF
 	}
+	if s.texts != nil {
+		s.done++
+		return s.texts[s.done-1], nil
+	}
 	if len(s.chunk) == 0 {
 		n := min(max(1, chunkBytes/s.size), s.rows-s.done)
 		s.chunk = s.scratch(int(n * s.size))

@@ -161,8 +161,6 @@ func TestSharedFormats(t *testing.T) {
 		}
 	}
 	for file, what := range map[string]string{
-		"features_labels.pt":           "is a torch.save file",
-		"legacy_format_first100.pt":    "is a torch file of the old format",
 		"first500_list_snappy.parquet": "is a Parquet file",
 		"first100.jsonl":               "is JSON",
 		"first100.fvecs":               "is a vecs file",

@@ -29,6 +29,7 @@ type array struct {
 	chunk []byte   // file bytes, at most max(chunkBytes, a row)
 	half  []uint16 // float16 on the way to float32
 	batch batch    // of a Fortran-order array
+	texts []string // the elements, of a list in a pickle
 }
 
 // openArray reads the header at the start of f.

@@ -14,7 +14,7 @@ const (
 	spoolLimit  = 32 << 20 // bytes of a compressed Fortran-order array
 )
 
-// member opens an array of an .npz. The file is a zip of .npy members; names are
+// member opens an array of an .npz, or of what torch.save wrote. The file is a zip of .npy members; names are
 // only compared, never used as paths.
 func (in input) member(name string, w want) (*array, error) {
 	z, err := zip.NewReader(in.f, in.size)
@@ -28,12 +28,16 @@ func (in input) member(name string, w want) (*array, error) {
 	if len(z.File) > memberLimit {
 		return nil, bad("holds %d members, and %d is the most", len(z.File), memberLimit).fix("save the embeddings as one array")
 	}
+	if pkl := findTorch(z); pkl != nil {
+		file, err := in.torchZip(z, pkl)
+		if err != nil {
+			return nil, err
+		}
+		return file.array(name, w)
+	}
 	var members []*zip.File
 	seen := map[string]bool{}
 	for _, f := range z.File {
-		if strings.HasSuffix(f.Name, "data.pkl") {
-			return nil, torch()
-		}
 		if !strings.HasSuffix(f.Name, ".npy") {
 			continue
 		}

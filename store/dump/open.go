@@ -19,9 +19,10 @@ const NoLabel = math.MinInt64
 
 // Options says how to read a file. The zero value is right for most.
 type Options struct {
-	// Array is the member of an .npz to read, with or without ".npy", or the
-	// tensor of a .safetensors. Empty takes
-	// the only one that fits: a 2-D float array for features, a 1-D array of
+	// Array is the member of an .npz to read, with or without ".npy", the tensor of
+	// a .safetensors, or the tensor or list in a .pt by its path through the dicts
+	// and lists around it: "features", "model.queue", "0". Empty takes the only one
+	// that fits: a 2-D float array for features, a 1-D array of
 	// integers or strings for labels and keys.
 	Array string
 	// NoLabel is the integer that means "no label" in the file; nil means −1, as
@@ -57,8 +58,7 @@ type body interface {
 }
 
 // Open opens a file of embeddings: .npy, a member of an .npz, a tensor of a
-// .safetensors, .csv, .tsv, or
-// numbers in lines as np.savetxt writes them. The format is told by the first
+// .safetensors or of what torch.save wrote, .csv, .tsv, or numbers in lines as np.savetxt writes them. The format is told by the first
 // bytes, not the name; only text is told apart by its extension. All that a header
 // promises is checked against the file's size before anything is allocated, and a
 // text is read through once for its width, number of rows and labels.
@@ -181,6 +181,7 @@ const (
 	npyFile fileKind = iota
 	npzFile
 	tensorsFile
+	legacyFile
 	textFile
 )
 
@@ -238,6 +239,8 @@ func identifyOpen(path string, f *os.File) (input, error) {
 		in.kind = npzFile
 	case isTensors(lead, in.size), in.ext == ".safetensors":
 		in.kind = tensorsFile
+	case isLegacy(lead):
+		in.kind = legacyFile
 	default:
 		if err := foreign(in, lead); err != nil {
 			return in, err
@@ -274,7 +277,7 @@ func (w want) String() string {
 	return [...]string{"2-D float array", "1-D array of integers or strings", "1-D array of strings", "array of numbers"}[w]
 }
 
-// array opens the array of an .npy, or the named or only fitting one of an .npz.
+// array opens the array of an .npy, or the named or only fitting one of another file.
 func (in input) array(name string, w want) (*array, error) {
 	if in.kind == npyFile {
 		if name != "" {
@@ -284,6 +287,13 @@ func (in input) array(name string, w want) (*array, error) {
 	}
 	if in.kind == tensorsFile {
 		return in.tensor(name, w)
+	}
+	if in.kind == legacyFile {
+		file, err := in.torchLegacy()
+		if err != nil {
+			return nil, err
+		}
+		return file.array(name, w)
 	}
 	return in.member(name, w)
 }
