@@ -19,6 +19,7 @@
 //	COMMIT.a .b      the outside record: what was last acknowledged (outside.go)
 //	CLOSED           what Badger's files were at the last orderly close (closing.go)
 //	blocks/          Badger's directory
+//	memory/BANK/     logs of memory banks (package journal); Badger knows nothing of them
 //	lost+found/      what a pre-flight saved from Badger (preflight.go)
 //	ballast          bytes to delete when the disk is full (space.go)
 //

@@ -27,7 +27,7 @@ var homes = map[string][]string{
 }
 
 // pure packages compute: they neither open files nor print.
-var pure = []string{"membank/index", "membank/bench/eval"}
+var pure = []string{"membank/index", "membank/bench/eval", "membank/index/memory"}
 
 func TestImportsPointDown(t *testing.T) {
 	for _, p := range listPackages(t) {

@@ -121,7 +121,7 @@ func (q *Queue) pushed(rows []simd.Matrix, o PushOptions) (*change, Written) {
 		from = n - k
 	}
 	count := to - from
-	start := s.Cursor
+	var start int64
 	if q.queue.shift {
 		start = (s.Cursor - count + k) % k
 		s.Cursor = start
