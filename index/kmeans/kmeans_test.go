@@ -405,3 +405,28 @@ func TestCancel(t *testing.T) {
 		}
 	}
 }
+
+// Rows that occur often, as many clusters as there are different ones or more: each
+// different row is a centroid once, and the seeding comes to an end.
+func TestSeedingOfDuplicates(t *testing.T) {
+	const different = 12
+	one := blobs(different, 21, different, 9)
+	m := simd.NewMatrix(10*different, 21)
+	for i := range m.Rows {
+		copy(m.Row(i), one.Row(i%different))
+	}
+	for _, spherical := range []bool{false, true} {
+		for _, k := range []int{different, different + 5, m.Rows} {
+			for seed := range uint64(5) {
+				r := mustTrain(t, Matrix(m), Options{Clusters: k, Spherical: spherical, Seed: seed, Iterations: 1, KeepEmpty: true})
+				zero := 2 * 10.0 * 1 // the zero row of blobs has cosine 0
+				if !spherical {
+					zero = 0
+				}
+				if r.Objective > zero+1e-4 || k == different && r.Empty > 0 && !spherical {
+					t.Errorf("spherical %v, %d clusters: objective %v, %d empty", spherical, k, r.Objective, r.Empty)
+				}
+			}
+		}
+	}
+}

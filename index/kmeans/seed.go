@@ -2,6 +2,7 @@ package kmeans
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -43,7 +44,7 @@ func (r *run) seed(ctx context.Context, restart int) (simd.Matrix, error) {
 	if err != nil {
 		return candidates, err
 	}
-	return r.plusPlus(ctx, candidates, rng)
+	return r.plusPlus(ctx, candidates, rng, restart)
 }
 
 // gather reads some rows as passes see them.
@@ -80,7 +81,7 @@ const mostAccepted = 1024
 // rejected with probability 1 − D'²/D², so that those left have the distribution D'².
 // The result has the distribution of k-means++ proper but for one thing: a group
 // may have lost some of its proposals.
-func (r *run) plusPlus(ctx context.Context, rows simd.Matrix, rng *rand.Rand) (simd.Matrix, error) {
+func (r *run) plusPlus(ctx context.Context, rows simd.Matrix, rng *rand.Rand, restart int) (simd.Matrix, error) {
 	p := &plusPlus{run: r, rows: rows, near: make([]float32, rows.Rows), sums: make([]float64, rows.Rows)}
 	centroids := simd.NewMatrix(r.o.Clusters, rows.Dim)
 	taken := map[int]bool{}
@@ -92,9 +93,15 @@ func (r *run) plusPlus(ctx context.Context, rows simd.Matrix, rng *rand.Rand) (s
 				p.near[h.row] = h.score
 			}
 		}
+		// Exactly where it is, whatever the rounding of a cosine says: a row that is a
+		// centroid is not drawn again.
+		p.near[p.proposals[proposal]] = p.best()
 	}
 	for i := range p.near {
 		p.near[i] = float32(math.NaN())
+		if r.o.Spherical && simd.Norm(rows.Row(i)) < 0.5 {
+			p.near[i] = p.best() // a zero row is as far from every centroid
+		}
 	}
 	p.proposals = []int{rng.IntN(rows.Rows)}
 	if err := p.compare(ctx); err != nil {
@@ -141,7 +148,7 @@ func (r *run) plusPlus(ctx context.Context, rows simd.Matrix, rng *rand.Rand) (s
 				accept(best)
 			}
 		}
-		r.tell(Progress{Stage: "seeding", Done: int64(len(taken)), Total: int64(centroids.Rows)})
+		r.tell(Progress{Stage: "seeding", Restart: restart, Done: int64(len(taken)), Total: int64(centroids.Rows)})
 	}
 	return centroids, nil
 }
@@ -170,7 +177,7 @@ func (p *plusPlus) compare(ctx context.Context) error {
 	}
 	ix, err := index.FromMatrix(proposed, index.MatrixOptions{Basis: p.basis, NoCodes: p.basis == nil || proposed.Rows*proposed.Dim < codesFrom, Threads: p.o.Threads})
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrRow, err)
+		return ofSample(err)
 	}
 	every := index.Options{HasMinScore: true, MinScore: -math.MaxFloat32, Metric: p.metric, Threads: 1}
 	if p.metric == index.L2 {
@@ -184,7 +191,7 @@ func (p *plusPlus) compare(ctx context.Context) error {
 		o.Floors = p.near[from:to]
 		r, err := ix.Search(ctx, p.rows.Slice(from, to), o)
 		if err != nil {
-			return fmt.Errorf("%w: %w", ErrRow, err)
+			return ofSample(err)
 		}
 		found[i] = r.Hits
 		return nil
@@ -204,6 +211,19 @@ func (p *plusPlus) compare(ctx context.Context) error {
 	return nil
 }
 
+// ofSample says that a row of the sample is bad; which row of the source that is
+// only a pass could tell.
+func ofSample(err error) error {
+	var bad *index.QueryError
+	switch {
+	case errors.As(err, &bad):
+		return fmt.Errorf("%w, of those that k-means++ draws from: %w", ErrRow, bad.Err)
+	case errors.Is(err, index.ErrRows):
+		return fmt.Errorf("%w, of those that k-means++ draws from: %w", ErrRow, err)
+	}
+	return err
+}
+
 // gain is by how much a proposal would lower Σ D² now.
 func (p *plusPlus) gain(proposal int) (sum float64) {
 	for _, h := range p.gained[proposal] {
@@ -212,6 +232,14 @@ func (p *plusPlus) gain(proposal int) (sum float64) {
 		}
 	}
 	return sum
+}
+
+// best is the score of a row with itself.
+func (r *run) best() float32 {
+	if r.o.Spherical {
+		return 1
+	}
+	return 0
 }
 
 // nearer says whether a score is better than another, or than none.
