@@ -161,6 +161,12 @@ func (s *session) ingest(ctx context.Context, db *store.DB, bank string, in rows
 	defer func() { cancel(); wait() }()
 	o.Source = store.Provenance{Command: s.line, Files: files, Time: start}
 	total, dim := in.shape()
+	if o.Mode == store.Append {
+		var err error
+		if o.Assign, err = s.assigner(db, bank); err != nil {
+			return ingested{}, err
+		}
+	}
 	w, err := db.NewWriter(ctx, bank, dim, o)
 	if err != nil {
 		switch {

@@ -36,6 +36,21 @@ func tunedOf(all []index.Tuning) []tuned {
 	return list
 }
 
+// usual are the tunings for the number of neighbours that is asked for mostly, or for
+// the largest below it.
+func usual(all []tuned) []tuned {
+	k := 0
+	for _, t := range all {
+		if t.K <= index.DefaultK {
+			k = max(k, t.K)
+		}
+	}
+	if k == 0 && len(all) > 0 {
+		k = all[0].K
+	}
+	return slices.DeleteFunc(slices.Clone(all), func(t tuned) bool { return t.K != k })
+}
+
 // grouped is what index build, tune and show say of the lists of a bank.
 type grouped struct {
 	Bank      string  `json:"bank"`
@@ -45,7 +60,8 @@ type grouped struct {
 	Imbalance float64 `json:"imbalance"`
 	Strays    int64   `json:"strays"` // rows outside of all lists
 	Seconds   float64 `json:"seconds"`
-	Tuned     []tuned `json:"tuned"`
+	Tuned     []tuned `json:"tuned"`     // for k=10, the default of a query
+	TunedAll  []tuned `json:"tuned_all"` // for every k
 }
 
 // shown adds what only index show has.
@@ -136,11 +152,11 @@ func runIndexBuild(ctx context.Context, s *session, c *ucli.Context, args []stri
 		if o.Lists > b.Lists {
 			s.remark("bank %s has %s, so it gets %s", args[0], plural(b.Rows, "row"), plural(b.Lists, "list"))
 		}
-		r := grouped{args[0], b.Lists, b.Rows, o.Metric.String(), b.Imbalance, b.Strays, b.Seconds, tunedOf(b.Tuned)}
+		r := grouped{args[0], b.Lists, b.Rows, o.Metric.String(), b.Imbalance, b.Strays, b.Seconds, usual(tunedOf(b.Tuned)), tunedOf(b.Tuned)}
 		return s.emit(r, func(w io.Writer) {
 			fmt.Fprintf(w, "%s: %s in %s, imbalance %.2f, in %s (training %s, grouping %s, tuning %s)\n", r.Bank, plural(r.Rows, "row"),
 				plural(r.NList, "list"), r.Imbalance, seconds(r.Seconds), seconds(b.Train), seconds(b.Group), seconds(b.Tuning))
-			printTuned(w, r.Tuned, r.NList)
+			printTuned(w, r.TunedAll, r.NList)
 		})
 	})
 }
@@ -186,16 +202,36 @@ func printTuned(w io.Writer, all []tuned, nlist int) {
 		fmt.Fprintln(w, "not tuned: --recall reads every list (membank index tune measures what it takes)")
 		return
 	}
-	rows := [][]string{}
+	var ks []int
+	var recalls []float64
 	for _, t := range all {
-		of := "rows"
-		if t.Own {
-			of = "own queries"
+		if !slices.Contains(ks, t.K) {
+			ks = append(ks, t.K)
 		}
-		rows = append(rows, []string{strconv.Itoa(t.K), strconv.FormatFloat(t.Recall, 'g', -1, 64), strconv.FormatFloat(t.Measured, 'f', 4, 64),
-			fmt.Sprintf("%d %s", t.Queries, of), fmt.Sprintf("%.1f of %d", t.Lists, nlist), count(t.NProbe)})
+		if !slices.Contains(recalls, t.Recall) {
+			recalls = append(recalls, t.Recall)
+		}
 	}
-	printTable(w, []column{number("k"), number("--recall"), number("measured"), left("on"), number("lists read"), number("same with --nprobe")}, rows)
+	columns := []column{number("k")}
+	for _, r := range recalls {
+		columns = append(columns, number(fmt.Sprintf("--recall %g", r)))
+	}
+	rows := [][]string{}
+	for _, k := range ks {
+		row := []string{strconv.Itoa(k)}
+		for _, t := range all {
+			if t.K == k {
+				row = append(row, fmt.Sprintf("%.4f, %.1f lists", t.Measured, t.Lists))
+			}
+		}
+		rows = append(rows, row)
+	}
+	printTable(w, columns, rows)
+	of := "rows of the bank, each without itself"
+	if all[0].Own {
+		of = "queries of yours"
+	}
+	fmt.Fprintf(w, "recall that came out and lists that a query read, on average, on %s %s; there are %s\n", count(all[0].Queries), of, plural(nlist, "list"))
 }
 
 func runIndexShow(ctx context.Context, s *session, c *ucli.Context, args []string) error {
@@ -208,7 +244,7 @@ func runIndexShow(ctx context.Context, s *session, c *ucli.Context, args []strin
 			}
 			r := shown{
 				grouped: grouped{args[0], d.Lists.Count(), d.Info.Rows, d.Lists.Metric.String(), d.Imbalance, d.Strays,
-					time.Since(start).Seconds(), tunedOf(d.Lists.Tuned)},
+					time.Since(start).Seconds(), usual(tunedOf(d.Lists.Tuned)), tunedOf(d.Lists.Tuned)},
 				Seed: d.Lists.Seed, Min: d.Min, Median: d.Median, Max: d.Max, Empty: d.Empty, BuiltRows: d.Built,
 				Changed: d.Changed, Nearness: d.Near, BuiltNear: d.BuiltNear, Rebuild: d.Rebuild != "", RebuildCause: d.Rebuild,
 			}
@@ -239,7 +275,7 @@ func printLists(w io.Writer, r shown) {
 	}
 	printFields(w, fields)
 	fmt.Fprintln(w)
-	printTuned(w, r.Tuned, r.NList)
+	printTuned(w, r.TunedAll, r.NList)
 }
 
 func runIndexTune(ctx context.Context, s *session, c *ucli.Context, args []string) error {
@@ -279,8 +315,8 @@ func runIndexTune(ctx context.Context, s *session, c *ucli.Context, args []strin
 			if err != nil {
 				return err
 			}
-			r := grouped{args[0], d.Lists.Count(), info.Rows, d.Lists.Metric.String(), d.Imbalance, d.Strays, time.Since(start).Seconds(), tunedOf(all)}
-			return s.emit(r, func(w io.Writer) { printTuned(w, r.Tuned, r.NList) })
+			r := grouped{args[0], d.Lists.Count(), info.Rows, d.Lists.Metric.String(), d.Imbalance, d.Strays, time.Since(start).Seconds(), usual(tunedOf(all)), tunedOf(all)}
+			return s.emit(r, func(w io.Writer) { printTuned(w, r.TunedAll, r.NList) })
 		})
 	})
 }
@@ -343,7 +379,7 @@ func runIndexDrop(ctx context.Context, s *session, c *ucli.Context, args []strin
 		if err != nil {
 			return bankError(db, args[0], err)
 		}
-		r := grouped{Bank: args[0], NList: 1, Rows: info.Rows, Imbalance: 1, Seconds: time.Since(start).Seconds(), Tuned: []tuned{}}
+		r := grouped{Bank: args[0], NList: 1, Rows: info.Rows, Imbalance: 1, Seconds: time.Since(start).Seconds(), Tuned: []tuned{}, TunedAll: []tuned{}}
 		return s.emit(r, func(w io.Writer) {
 			fmt.Fprintf(w, "%s: %s in order again, no lists, in %s\n", r.Bank, plural(r.Rows, "row"), seconds(r.Seconds))
 		})
@@ -361,4 +397,15 @@ func recallList(text string) (list []float64, err error) {
 	}
 	slices.Sort(list)
 	return slices.Compact(list), nil
+}
+
+// assigner finds the lists of rows that are appended to a bank: nil for a bank that
+// has none, or that is not there, which the writer says better.
+func (s *session) assigner(db *store.DB, bank string) (assign store.Assigner, err error) {
+	snap, err := db.Snapshot(bank)
+	if err != nil {
+		return nil, nil
+	}
+	defer snap.Close()
+	return ivf.Assigner(snap, s.threads)
 }
