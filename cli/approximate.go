@@ -82,8 +82,8 @@ type approximate struct {
 func (a *approximate) is() bool { return a != nil && a.Of > 0 }
 
 // begins reports whether a result is the first approximate one.
-func (a *approximate) begins(r index.Result, o index.Options) bool {
-	return !a.is() && r.Stats.Lists > 0 && (o.Probes > 0 || o.Recall > 0)
+func (a *approximate) begins(r index.Result) bool {
+	return !a.is() && r.Approximate
 }
 
 // measure looks how good the first answers are.

@@ -238,7 +238,7 @@ func (a *asking) search(ctx context.Context, s *session, o index.Options, sink a
 			return badInput("%s: %d dimensions, and bank %q has %d (ask with embeddings of the same model)", a.name(), q.vectors.Dim, a.snap.Bank(), a.snap.Info().Dim)
 		}
 		return a.answer(ctx, ix, q, o, func(q questions, r index.Result, err error) error {
-			if err == nil && a.begins(r, o) {
+			if err == nil && a.begins(r) {
 				err = a.measure(ctx, ix, q, r, o)
 			}
 			if err != nil {

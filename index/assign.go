@@ -103,6 +103,10 @@ func (l *Lists) distance(score float64) float64 {
 	return math.Sqrt(score)*(1+margin) + 1e-30
 }
 
+// spare is how much farther than the farthest row of a list a later one may lie: of
+// few rows the farthest one is often passed, and what lies beyond is read by all.
+const spare = 0.1
+
 // Survey sets what is known of the lists: for every row the list it has, or −1 for
 // no row, and the score that Nearest found.
 func (l *Lists) Survey(list []int32, score []float32) {
@@ -116,7 +120,7 @@ func (l *Lists) Survey(list []int32, score []float32) {
 		s := float64(score[row])
 		l.Rows[j]++
 		near[j] += s
-		l.Radius[j] = max(l.Radius[j], roundUp(l.distance(s)))
+		l.Radius[j] = max(l.Radius[j], roundUp((1+spare)*l.distance(s)))
 	}
 	for j := range near {
 		if l.Rows[j] > 0 {

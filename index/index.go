@@ -117,6 +117,9 @@ type Options struct {
 type Result struct {
 	Hits  [][]Hit // per query, best first; may be shorter than K, never nil
 	Stats Stats
+	// Approximate: not all rows were in question. Otherwise the answer is exact, also
+	// where lists were left out.
+	Approximate bool
 	// Tuned is what a search for a recall went by; nil if all rows were compared,
 	// or Options.Probes lists.
 	Tuned *Tuning
@@ -126,7 +129,7 @@ type Result struct {
 // workers that find good rows early spare each other work.
 type Stats struct {
 	Passes   int   // over the bank
-	Lists    int64 // read by queries, pairs of the two; 0 where all rows were compared
+	Lists    int64 // read by queries, pairs of the two; 0 where all rows were compared in order
 	Rows     int64 // live and allowed rows of which vectors were read, in all passes
 	Scores   int64 // pairs of a query and a row that were scored from all of their vectors
 	Rescored int64 // of these, scored again directly (L2)
@@ -161,11 +164,11 @@ func (ix *Index) Search(ctx context.Context, queries simd.Matrix, o Options) (Re
 		return Result{}, err
 	}
 	r := Result{Hits: make([][]Hit, 0, queries.Rows)}
-	lists, tuned, err := ix.route(&o)
+	lists, tuned, err := ix.route(ctx, queries, norms, &o)
 	if err != nil {
 		return Result{}, err
 	}
-	r.Tuned = tuned
+	r.Tuned, r.Approximate = tuned, lists.group != nil && !lists.bounded
 	budget := newBudget(o.Memory)
 	if !o.HasMinScore && o.Allow == nil && !budget.holds(int64(queries.Rows), min(int64(o.K), ix.rows)) {
 		return Result{}, budget.exceeded()

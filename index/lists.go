@@ -25,7 +25,7 @@ type Lists struct {
 	// Near is the mean of ⟨y,c⟩ over a list (cosine), or of ‖y−c‖² (dot, L2).
 	Near []float32
 	// Radius is the largest angle between a row of a list and its centroid
-	// (cosine, radians), or their largest distance, rounded up.
+	// (cosine, radians), or their largest distance, and a tenth more.
 	Radius []float32
 	Tuned  []Tuning // by K, then Recall
 }

@@ -22,10 +22,13 @@ import (
 // on centroids and, with Options.Recall, on its floor after the round before, which is
 // exact, too. So answers to one query are the same for any batch, number of
 // threads and SIMD level.
+//
+// An exact search by lists goes the same way through all of them, and leaves out
+// those in which no row can reach the floor (Lists.bound).
 
 // runLists is run for a pass that reads lists by choice.
 func (p *pass) runLists(ctx context.Context) error {
-	most, reach := p.lists.most, p.lists.reach
+	most := p.lists.most
 	nearest, err := p.group.nearest(ctx, p.rows, most, p.o.Threads)
 	if err != nil {
 		return err
@@ -51,10 +54,10 @@ func (p *pass) runLists(ctx context.Context) error {
 		}
 		open, visits = false, visits[:0]
 		for q, lists := range nearest {
-			floor := float64(p.settle(q))
+			floor := p.settle(q)
 			end := min(len(lists), roundGrowth*max(1, taken[q]))
 			for _, l := range lists[taken[q]:end] {
-				if reach == everyList || p.group.reaches(int(l.list), l.score, p.norm(q), reach) >= floor {
+				if p.wants(q, l, floor) {
 					visits = append(visits, visit{l.list, int32(q)})
 				}
 			}
@@ -120,14 +123,6 @@ func (p *pass) moreLists(ctx context.Context, most int) error {
 
 // everyList in place of a reach leaves no list out.
 var everyList = math.Inf(1)
-
-// norm is that of a query as the metric prepares it.
-func (p *pass) norm(q int) float64 {
-	if p.o.Metric == Cosine {
-		return min(1, p.norms[q]/simd.Epsilon)
-	}
-	return p.norms[q]
-}
 
 // settle makes the floor of a query that of the k-th best hit so far. No worker
 // runs meanwhile.

@@ -225,6 +225,14 @@ func TestProbesAgainstReference(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+				defer lookAtLists()()
+				exact := o
+				exact.Probes, exact.Recall = 0, 0
+				whole, err := ix.Search(t.Context(), queries, exact)
+				if err != nil {
+					t.Fatal(err)
+				}
+				mustEqual(t, whole.Hits, g.reference(queries, exact))
 				for q := range queries.Rows {
 					want := g.answer(queries, q, o, most, reach)
 					if !slices.Equal(r.Hits[q], want) {
@@ -233,6 +241,42 @@ func TestProbesAgainstReference(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// lookAtLists lets small exact searches look at lists, too.
+func lookAtLists() (restore func()) {
+	was := leastBounded
+	leastBounded = 0
+	return func() { leastBounded = was }
+}
+
+// Where rows lie in tight clusters an exact search leaves most lists out.
+func TestExactLeavesListsOut(t *testing.T) {
+	defer lookAtLists()()
+	rng := rand.New(rand.NewPCG(4, 4))
+	const clusters, dim = 60, 24
+	centres := simd.NewMatrix(clusters, dim)
+	for i := range centres.Data {
+		centres.Data[i] = float32(rng.NormFloat64())
+	}
+	m := simd.NewMatrix(3100, dim)
+	for i := range m.Rows {
+		for d := range dim {
+			m.Row(i)[d] = centres.Row(i % clusters)[d] + 0.05*float32(rng.NormFloat64())
+		}
+	}
+	b := newBank(m.Slice(0, 3000), nil, 512)
+	queries := m.Slice(3000, 3100)
+	for _, metric := range []Metric{Cosine, Dot, L2} {
+		ix := b.group(t, metric, centres).index(t, 512, true)
+		for _, o := range []Options{{K: 5, Metric: metric}, {K: 1, Metric: metric, Threads: 1}} {
+			r := mustSearch(t, ix, queries, o)
+			mustEqual(t, r.Hits, b.reference(queries, o))
+			if r.Approximate || r.Stats.Lists == 0 || r.Stats.Lists > clusters/4*100 {
+				t.Errorf("%v, k %d: %d pairs of a list and a query of %d, approximate %v", metric, o.K, r.Stats.Lists, clusters*100, r.Approximate)
+			}
+		}
 	}
 }
 

@@ -116,7 +116,7 @@ func (ix *Index) measure(ctx context.Context, t *Tuning, queries simd.Matrix, ex
 	}
 	t.Measure.Recall, t.Measure.Queries = Recall(r.Hits, want), queries.Rows
 	t.Lists = float64(r.Stats.Lists) / float64(queries.Rows)
-	if r.Stats.Lists == 0 {
+	if !r.Approximate {
 		g, _ := ix.grouping()
 		t.Lists = float64(g.Count())
 	}

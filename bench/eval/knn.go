@@ -313,7 +313,7 @@ func (r *run) neighbours(ctx context.Context, b *batch) ([][]index.Hit, error) {
 	if q := (*index.QueryError)(nil); errors.As(err, &q) {
 		return nil, fmt.Errorf("bank %q row %d: %w", r.result.Test.Bank, b.rows[q.Query], q.Err)
 	}
-	if err == nil && found.Stats.Lists > 0 {
+	if err == nil && found.Approximate {
 		err = r.measure(ctx, b.vectors.Slice(0, len(b.rows)), found, o)
 	}
 	return found.Hits, err
