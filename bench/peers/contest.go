@@ -192,7 +192,7 @@ func (c *contest) results(t *task) ([]Result, error) {
 	entries := c.fastest()
 	var first *entry
 	for _, e := range entries {
-		if e.ours != nil && (first == nil || e.best() > first.best()) {
+		if e.ours != nil && e.about.Exact && (first == nil || e.best() > first.best()) {
 			first = e
 		}
 	}

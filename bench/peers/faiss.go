@@ -121,6 +121,16 @@ func (f finder) faissLaunches(peer string, driver []string) []launch {
 		}
 	}
 	all := []launch{flat}
+	if f.Lists > 0 {
+		own := [][]setting{{{"openmp", f.Threads}, {"blas", 1}}}
+		ivf := "IVF" + strconv.Itoa(f.Lists) + ","
+		for _, index := range []string{ivf + "Flat", ivf + "SQ8", ivf + "RaBitQ,RFlat"} {
+			all = append(all, launch{peer: peer, command: driver, env: f.blasEnv(), index: index,
+				tunings: own, settings: powers("nprobe", 4, max(4, f.Lists/2))})
+		}
+		return append(all, launch{peer: peer, command: driver, env: f.blasEnv(), index: "HNSW32",
+			tunings: own, settings: powers("efSearch", 16, 512)})
+	}
 	if f.Graphs {
 		own := [][]setting{{{"openmp", f.Threads}, {"blas", 1}}}
 		lists := max(1, int(4*math.Sqrt(float64(f.Rows)))) // FAISS's guidelines: 4 to 16 times the root

@@ -29,6 +29,9 @@ type Options struct {
 	Peers []string
 	// Graphs adds the peers' approximate indexes, each at several widths of search.
 	Graphs bool
+	// Lists, if not 0, makes a bank of so many lists and compares it, at several
+	// recalls, with the peers' indexes by list and with graphs.
+	Lists int
 	// Offline builds drivers only from what is on the machine.
 	Offline bool
 	// Features and FeatureQueries are .npy files of real embeddings for the set

@@ -95,6 +95,18 @@ func compare(ctx context.Context, dir, set string, o Options, launches []launch,
 		about := &Index{Name: "membank", Level: string(simd.Active()), Index: p.name, Exact: true, Build: p.build}
 		all = append(all, &contender{engine: p, about: about, tunings: [][]setting{nil}, ours: p})
 	}
+	if o.Lists > 0 {
+		tell("grouping the bank by list")
+		p, err := b.group(ctx, o.Lists)
+		if err != nil {
+			return nil, err
+		}
+		about := &Index{Name: "membank", Level: string(simd.Active()), Index: p.name, Build: p.build}
+		for _, c := range contendersOf(launch{settings: recallSettings}, p, about) {
+			c.ours = p
+			all = append(all, c)
+		}
+	}
 	for _, l := range launches {
 		tell("building " + l.peer + " " + l.index)
 		c, hello, err := start(ctx, l, t, o.Threads)

@@ -39,6 +39,9 @@ func (r *Report) write(w io.Writer, render func(table.Writer) string) error {
 				printf("\n%s, one query at a time, k = %d\n\n%s\n", s.Set, first.K, render(singles(part)))
 			}
 		}
+		if list := s.AtRecalls(); slices.ContainsFunc(list, func(a AtRecall) bool { return !a.Exact && a.Ours }) {
+			printf("\n%s, the best rate of each index at a recall or above\n\n%s\n", s.Set, render(atRecalls(list)))
+		}
 		if s.Different > 0 {
 			printf("\nmembank's paths DIFFER in ids or scores of %s\n", plural(s.Different, "answer"))
 		}

@@ -93,6 +93,11 @@ func Build(ctx context.Context, db *store.DB, bank string, o BuildOptions) (b Bu
 	if b.Info, err = regroup(ctx, db, s, lists, listOf, o); err != nil {
 		return b, err
 	}
+	if b.Info.Generation != s.Info().Generation+1 {
+		// Rows were written between the snapshot and the rewrite: what was found of
+		// the lists may not hold for them.
+		return Build(ctx, db, bank, o)
+	}
 	b.Group = time.Since(start).Seconds() - b.Train
 	b.Lists, b.Rows, b.Imbalance = lists.Count(), b.Info.Rows, index.Imbalance(lists.Rows)
 	b.Strays = b.Rows

@@ -27,6 +27,7 @@
 #include <faiss/IndexFlat.h>
 #include <faiss/IndexHNSW.h>
 #include <faiss/IndexIVF.h>
+#include <faiss/IndexRefine.h>
 #include <faiss/index_factory.h>
 #include <faiss/utils/utils.h>
 #include <omp.h>
@@ -79,7 +80,12 @@ int main(int argc, char** argv) {
     const bool clusters = factory == "KMeans";
     std::unique_ptr<faiss::Index> index(
             faiss::index_factory(dim, clusters ? "Flat" : factory.c_str(), faiss::METRIC_INNER_PRODUCT));
-    if (auto ivf = dynamic_cast<faiss::IndexIVF*>(index.get())) {
+    faiss::Index* inner = index.get();
+    if (auto refine = dynamic_cast<faiss::IndexRefine*>(inner)) {
+        refine->k_factor = 10; // candidates scored again, for each neighbour
+        inner = refine->base_index;
+    }
+    if (auto ivf = dynamic_cast<faiss::IndexIVF*>(inner)) {
         ivf->cp.spherical = true;
     }
     if (auto hnsw = dynamic_cast<faiss::IndexHNSW*>(index.get())) {

@@ -2,6 +2,7 @@
 //
 //	go run ./bench/peers/run
 //	go run ./bench/peers/run --rows 100000 --sets ssl --k 1,20,200 --plots plots
+//	go run ./bench/peers/run --task ivf --nlist 2048 --peers faiss --k 10 --plots plots
 //	go run ./bench/peers/run --graphs --peers faiss,usearch,hnsw --json
 //	go run ./bench/peers/run --kmeans 10000 --rows 1281167 --dim 256
 //
@@ -53,6 +54,8 @@ func run(ctx context.Context) error {
 	flag.IntVar(&o.Truth, "truth", 0, "queries whose recall is measured (64)")
 	flag.Uint64Var(&o.Seed, "seed", 0, "seed of the rows")
 	flag.BoolVar(&o.Graphs, "graphs", false, "the peers' approximate indexes as well")
+	task := flag.String("task", "exact", "exact, or ivf: indexes by list and graphs at several recalls")
+	flag.IntVar(&o.Lists, "nlist", 0, "lists of the task ivf (4 times the root of the rows)")
 	flag.BoolVar(&o.Offline, "offline", false, "download nothing")
 	flag.StringVar(&o.Features, "features", "", "rows of the set real, .npy")
 	flag.StringVar(&o.FeatureQueries, "feature-queries", "", "queries of the set real, .npy")
@@ -65,6 +68,15 @@ func run(ctx context.Context) error {
 			return fmt.Errorf("--k %s: not a list of numbers (write 1,20,200)", *k)
 		}
 		o.K = append(o.K, n)
+	}
+	switch {
+	case *task == "ivf" && o.Lists == 0:
+		o.Lists = peers.DefaultLists(o.Rows)
+	case *task == "exact" && o.Lists == 0, *task == "ivf":
+	case *task == "exact":
+		return fmt.Errorf("--nlist %d: is for --task ivf", o.Lists)
+	default:
+		return fmt.Errorf("--task %s: unknown (exact or ivf)", *task)
 	}
 	o.Sets, o.Peers, o.Level = words(*sets), words(*names), simd.Level(*level)
 	if !*quiet {
@@ -81,6 +93,9 @@ func run(ctx context.Context) error {
 	if err == nil && *plots != "" {
 		if err = os.MkdirAll(*plots, 0o755); err == nil {
 			_, err = report.WritePlots(*plots)
+			if err == nil && o.Lists > 0 {
+				_, err = report.WriteCurves(*plots)
+			}
 		}
 	}
 	for _, s := range report.Sets {
