@@ -128,8 +128,10 @@ func (f finder) faissLaunches(peer string, driver []string) []launch {
 			all = append(all, launch{peer: peer, command: driver, env: f.blasEnv(), index: index,
 				tunings: own, settings: powers("nprobe", 4, max(4, f.Lists/2))})
 		}
+	}
+	if f.Graphs && f.Lists > 0 {
 		return append(all, launch{peer: peer, command: driver, env: f.blasEnv(), index: "HNSW32",
-			tunings: own, settings: powers("efSearch", 16, 512)})
+			tunings: [][]setting{{{"openmp", f.Threads}, {"blas", 1}}}, settings: powers("efSearch", 16, 512)})
 	}
 	if f.Graphs {
 		own := [][]setting{{{"openmp", f.Threads}, {"blas", 1}}}

@@ -54,7 +54,7 @@ func run(ctx context.Context) error {
 	flag.IntVar(&o.Truth, "truth", 0, "queries whose recall is measured (64)")
 	flag.Uint64Var(&o.Seed, "seed", 0, "seed of the rows")
 	flag.BoolVar(&o.Graphs, "graphs", false, "the peers' approximate indexes as well")
-	task := flag.String("task", "exact", "exact, or ivf: indexes by list and graphs at several recalls")
+	task := flag.String("task", "exact", "exact, or ivf: indexes by list, with --graphs graphs, at several recalls")
 	flag.IntVar(&o.Lists, "nlist", 0, "lists of the task ivf (4 times the root of the rows)")
 	flag.BoolVar(&o.Offline, "offline", false, "download nothing")
 	flag.StringVar(&o.Features, "features", "", "rows of the set real, .npy")
