@@ -39,10 +39,12 @@ func evalKNNCommand() *ucli.Command {
 			"  membank eval knn --train train --test test --protocol lightly -k 20,200\n" +
 			"  membank eval knn --train train --leave-one-out --per-class\n" +
 			"  membank eval knn --train 'simclr/*/train' --test 'simclr/*/test' -o curve.svg\n" +
+			"  membank eval knn --dino dump/    (what DINO's eval_knn.py --dump_features left)\n" +
 			"  membank eval knn --protocol help",
 		Flags: []ucli.Flag{
 			&ucli.StringFlag{Name: "train", Usage: "the `BANK` whose rows vote; or several, BANK,BANK, or 'PATTERN'"},
 			&ucli.StringFlag{Name: "test", Usage: "the `BANK` whose rows are classified; one for each of --train, or one for all"},
+			&ucli.StringFlag{Name: "dino", Usage: "the `DIR` of DINO's trainfeat.pth, testfeat.pth, trainlabels.pth and testlabels.pth, instead of banks"},
 			protocolFlag("dino"), kFlag(), temperatureFlag(), metricFlag(),
 			&ucli.BoolFlag{Name: "leave-one-out", Usage: "classify the rows of --train by the others"},
 			&ucli.BoolFlag{Name: "per-class", Usage: "the accuracy of each class, too"},
@@ -86,6 +88,14 @@ func runEvalKNN(ctx context.Context, s *session, c *ucli.Context, _ []string) er
 		return err
 	}
 	train, test := c.String("train"), c.String("test")
+	open := s.reading
+	if c.String("dino") != "" {
+		open = func(ctx context.Context, work func(db *store.DB) error) error { return evalDINO(ctx, s, c, work) }
+		train, test = dinoFiles[0].bank, dinoFiles[1].bank
+		if c.Bool("leave-one-out") {
+			test = ""
+		}
+	}
 	switch {
 	case train == "":
 		return usage("%s: which bank votes? (give --train BANK)", s.name)
@@ -98,7 +108,7 @@ func runEvalKNN(ctx context.Context, s *session, c *ucli.Context, _ []string) er
 	if err := checkCurvePath(path); err != nil {
 		return err
 	}
-	return s.reading(ctx, func(db *store.DB) error {
+	return open(ctx, func(db *store.DB) error {
 		pairs, several, err := checkpoints(db, train, test)
 		if err != nil {
 			return err

@@ -31,20 +31,22 @@ type ingested struct {
 func ingestCommand() *ucli.Command {
 	return &ucli.Command{
 		Name: "ingest", Usage: "put embeddings into a bank", ArgsUsage: "BANK FILE…",
-		Description: "Reads .npy, .npz and .csv; several files are taken end to end. The bank changes\n" +
-			"in one step when everything is on disk: an ingest that fails or is interrupted\n" +
-			"leaves it as it was. What it prints says that the rows are there to stay. Large\n" +
-			"banks get codes after that, which make searches faster; interrupting that leaves\n" +
-			"the bank without codes and is no failure.\n\n" +
+		Description: "Reads .npy, .npz, .safetensors, .pt and .pth (of which nothing is run) and .csv;\n" +
+			"several files are taken end to end. The bank changes in one step when everything\n" +
+			"is on disk: an ingest that fails or is interrupted leaves it as it was. What it\n" +
+			"prints says that the rows are there to stay. Large banks get codes after that,\n" +
+			"which make searches faster; interrupting that leaves the bank without codes and is\n" +
+			"no failure.\n\n" +
 			"  membank ingest train train.npy --labels train_labels.npy --keys train_paths.txt\n" +
 			"  membank ingest train more.npz --array feats --labels-array y --append\n" +
+			"  membank ingest queue moco.pth --array state.queue\n" +
 			"  membank ingest web shard-*.npy --dtype f16",
 		Flags: []ucli.Flag{
-			&ucli.StringFlag{Name: "labels", Usage: "class labels of all rows: .npy, .npz, .txt or .csv `FILE` of integers (-1: none) or names"},
+			&ucli.StringFlag{Name: "labels", Usage: "class labels of all rows: .npy, .npz, .pt, .txt or .csv `FILE` of integers (-1: none) or names"},
 			&ucli.StringFlag{Name: "keys", Usage: "keys of all rows: `FILE` with one a line, .csv, or .npy of strings"},
 			&ucli.StringFlag{Name: "attributes", Usage: "named columns for all rows: `FILE.csv` with a header"},
 			&ucli.StringFlag{Name: "class-names", Usage: "names of labels 0, 1, …: `FILE` with one a line"},
-			&ucli.StringFlag{Name: "array", Usage: "`NAME` of the features in an .npz"},
+			&ucli.StringFlag{Name: "array", Usage: "`NAME` of the features in an .npz, .safetensors or .pt (there a path, as in a.b)"},
 			&ucli.StringFlag{Name: "labels-array", Usage: "`NAME` of the labels in --labels, or in each FILE"},
 			&ucli.StringFlag{Name: "dtype", Usage: "keep them as `TYPE` f32, or f16 in half the room", DefaultText: "f32, or the bank's own"},
 			&ucli.BoolFlag{Name: "append", Usage: "add the rows to a bank that exists"},
