@@ -38,6 +38,7 @@ func runCall(ctx context.Context, sv served) error {
 		return err
 	}
 	app := newApp(strings.NewReader(""), call.Stdout, call.Stderr)
+	withoutHelp(app)
 	tokens := []string{"membank"}
 	if !call.Text {
 		tokens = append(tokens, "--json")
@@ -55,6 +56,20 @@ func runCall(ctx context.Context, sv served) error {
 		return context.Cause(ctx)
 	}
 	return err
+}
+
+// withoutHelp takes out the flags that all apps share: the library keeps them in
+// variables of its own and writes to them at every run, and here many run at once.
+func withoutHelp(app *ucli.App) {
+	app.HideHelp, app.HideVersion, app.EnableBashCompletion = true, true, false
+	var hide func(list []*ucli.Command)
+	hide = func(list []*ucli.Command) {
+		for _, c := range list {
+			c.HideHelp = true
+			hide(c.Subcommands)
+		}
+	}
+	hide(app.Commands)
 }
 
 // statuses are the HTTP statuses of codes that do not have that of their exit code.
