@@ -104,6 +104,10 @@ func runBankInit(ctx context.Context, s *session, c *ucli.Context, args []string
 	case c.IsSet("labels") && !given:
 		return usage("%s: --labels are those of rows given with --vectors", s.name)
 	}
+	// Nothing may be wrong any more when --replace removes a bank.
+	if err := s.checkBank(ctx, config, vectors, given); err != nil {
+		return err
+	}
 	return s.writing(ctx, true, func(db *store.DB) error {
 		var o memory.CreateOptions
 		var done func()

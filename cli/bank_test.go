@@ -139,3 +139,28 @@ func TestLostCheckpointOfABank(t *testing.T) {
 		t.Errorf("restored: %s", got)
 	}
 }
+
+// What is wrong with a bank is found before --replace removes the one it replaces.
+func TestBankInitReplacesOnlyByWhatIsRight(t *testing.T) {
+	database(t)
+	out := t.TempDir()
+	good := arrayFile(t, out, "good.npy", []float32{3, 4, 1, 0}, 2, 2)
+	bad := arrayFile(t, out, "bad.npy", []float32{3, 4, 1, float32(math.NaN())}, 2, 2)
+	must(t, "bank", "init", "m", "--vectors", good)
+	for _, args := range [][]string{
+		{"--vectors", bad}, {"--vectors", good, "--vectors", filepath.Join(out, "none.npy")}, {"--from", "none"},
+		{"--kind", "queue", "--rows", "3", "--dim", "2", "--order", "shift", "--wrap", "drop-tail"},
+	} {
+		r := run(t, append([]string{"bank", "init", "m", "--replace"}, args...)...)
+		if r.code == exitOK || r.code == exitFailure {
+			t.Errorf("%v: exit %d: %s", args, r.code, r.err)
+		}
+		if got := must(t, "bank", "get", "m", "--ids", "0", "--json"); !strings.Contains(got, "[3,4]") {
+			t.Errorf("%v: the bank is %s", args, got)
+		}
+	}
+	must(t, "bank", "init", "m", "--rows", "4", "--dim", "3", "--replace")
+	if got := must(t, "bank", "show", "m", "--json"); !strings.Contains(got, `"rows":4`) {
+		t.Errorf("replaced: %s", got)
+	}
+}

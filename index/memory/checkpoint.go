@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"membank/simd"
@@ -222,7 +221,7 @@ func (b *Bank) filled() int64 {
 
 func (b *Bank) writeView(ctx context.Context, bank string, a *array, rows int64, columns bool) (store.Info, error) {
 	if s, err := b.db.Snapshot(bank); err == nil {
-		mine := strings.HasPrefix(s.Info().Source().Command, b.provenance())
+		mine := s.Info().Source().Command == b.provenance()
 		s.Close()
 		if !mine {
 			return store.Info{}, fmt.Errorf("%w: %q, which is no checkpoint (name another step, or remove that bank)", store.ErrBankExists, bank)

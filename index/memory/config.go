@@ -3,6 +3,7 @@ package memory
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"membank/store"
 )
@@ -81,6 +82,12 @@ const (
 	maxRows  = 1 << 40
 	maxViews = 64
 )
+
+// Check returns an ErrConfig if a bank cannot be made as the Config says.
+func (c Config) Check() error {
+	c.Views = slices.Clone(c.Views)
+	return c.check()
+}
 
 // check fills in the defaults and refuses what means nothing.
 func (c *Config) check() error {

@@ -87,13 +87,17 @@ func ReSSL(keys, queries simd.Matrix, tKey, tQuery float64) (Loss, error) {
 
 // Similarities are dot products of queries with all rows in scope, [queries][rows],
 // and the ids of those rows: what CO2, ReSSL and CoMatch take. Of a queue positions
-// count as Config.Order says. It returns 4·queries·rows bytes.
+// count as Config.Order says. It returns 4·queries·rows bytes, at most 1 GiB of them:
+// beyond that it is an ErrOptions.
 func (b *Bank) Similarities(ctx context.Context, view int, queries simd.Matrix, scope Scope) (ids []int64, scores simd.Matrix, err error) {
 	if err := b.checkQueries(view, queries); err != nil {
 		return nil, scores, err
 	}
 	if err := scope.check(); err != nil {
 		return nil, scores, err
+	}
+	if most := int64(1<<28) / b.c.Rows; int64(queries.Rows) > most {
+		return nil, scores, fmt.Errorf("%w: the scores of %d queries and %d rows are more than 1 GiB (ask %d queries at once)", ErrOptions, queries.Rows, b.c.Rows, most)
 	}
 	b.mu.RLock()
 	defer b.mu.RUnlock()

@@ -65,6 +65,9 @@ func (b *Bank) Sample(ctx context.Context, o SampleOptions) ([][]int64, error) {
 	return drawLines(ctx, b.c.Seed, rows, allowed, o)
 }
 
+// maxSamples is how many ids one call draws at most: 1 GiB of them.
+const maxSamples = 1 << 27
+
 func (b *Bank) checkSample(o *SampleOptions) error {
 	if err := o.Scope.check(); err != nil {
 		return err
@@ -72,7 +75,7 @@ func (b *Bank) checkSample(o *SampleOptions) error {
 	switch {
 	case o.N < 0 || o.N > 1<<30:
 		return fmt.Errorf("%w: %d samples an anchor", ErrOptions, o.N)
-	case o.Anchors < 0 || o.Positives != nil && o.Anchors > 0 && o.Anchors != len(o.Positives):
+	case o.Anchors < 0 || o.Anchors > 1<<30 || o.Positives != nil && o.Anchors > 0 && o.Anchors != len(o.Positives):
 		return fmt.Errorf("%w: %d anchors and %d positives", ErrOptions, o.Anchors, len(o.Positives))
 	case o.Positives == nil && (o.PositiveFirst || o.ExcludePositive):
 		return fmt.Errorf("%w: no positives are given", ErrOptions)
@@ -85,6 +88,9 @@ func (b *Bank) checkSample(o *SampleOptions) error {
 		o.Anchors = len(o.Positives)
 	} else if o.Anchors == 0 {
 		o.Anchors = 1
+	}
+	if int64(o.Anchors)*int64(o.N+1) > maxSamples {
+		return fmt.Errorf("%w: %d samples for each of %d anchors (at most %d together)", ErrOptions, o.N, o.Anchors, maxSamples)
 	}
 	if err := b.checkIDs(o.Positives); err != nil {
 		return err

@@ -98,6 +98,9 @@ func (q *Queue) PushThenNearest(ctx context.Context, rows []simd.Matrix, p PushO
 	if err := q.checkPush(rows, &p); err != nil {
 		return Neighbours{}, err
 	}
+	if err := q.checkQueries(o.View, queries); err != nil {
+		return Neighbours{}, err
+	}
 	if !itself && queries.Rows != rows[0].Rows {
 		return Neighbours{}, fmt.Errorf("%w: %d queries for a batch of %d, each of which is kept from itself", ErrOptions, queries.Rows, rows[0].Rows)
 	}
