@@ -22,7 +22,7 @@ func clusterCommand() *ucli.Command {
 	return &ucli.Command{
 		Name: "cluster", Usage: "divide the rows of a bank into clusters by k-means", ArgsUsage: "BANK",
 		Description: "Every row gets the number of its cluster, 0 to K-1, as the attribute \"cluster\":\n" +
-			"--where 'cluster == 7', get and export read it. The clusters are compared with the labels\n" +
+			"--where 'cluster == 7' and get read it. The clusters are compared with the labels\n" +
 			"of the rows, where there are some, and with the clustering that the attribute held\n" +
 			"before. The same bank, options and seed give the same clusters on any machine.\n\n" +
 			"  membank cluster train -c 100 --spherical\n" +
