@@ -134,10 +134,14 @@ func TestLostCheckpointOfABank(t *testing.T) {
 	if r := run(t, "bank", "get", "m", "--ids", "1"); r.code != exitCorrupt || !strings.Contains(r.err, "m/step-2") || !strings.Contains(r.err, "bank restore") {
 		t.Errorf("exit %d: %s", r.code, r.err)
 	}
+	if r := run(t, "verify"); r.code != exitCorrupt || !strings.Contains(r.out, "memory bank m") {
+		t.Errorf("verify: exit %d: %s%s", r.code, r.out, r.err)
+	}
 	must(t, "bank", "restore", "m", "--step", "1")
 	if got := must(t, "bank", "get", "m", "--scope", "written", "--json"); !strings.Contains(got, `"id":1`) || strings.Contains(got, `"id":2`) {
 		t.Errorf("restored: %s", got)
 	}
+	must(t, "bank", "checkpoint", "m", "--step", "2") // takes the place of the lost one
 }
 
 // What is wrong with a bank is found before --replace removes the one it replaces.

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"membank/index/memory"
 	"membank/store"
 
 	ucli "github.com/urfave/cli/v2"
@@ -64,6 +65,15 @@ func runVerify(ctx context.Context, s *session, c *ucli.Context, _ []string) err
 		found := check{
 			Banks: report.Banks, Blocks: report.Blocks, Records: report.Records, Bytes: report.Bytes, Orphans: report.Orphans,
 			Problems: []checkProblem{}, Checked: []checkedBank{}, Seconds: time.Since(start).Seconds(),
+		}
+		names, err := memory.List(db, "")
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			if err := memory.Verify(ctx, db, name); err != nil {
+				found.Problems = append(found.Problems, checkProblem{"memory bank " + name, -1, err.Error()})
+			}
 		}
 		faults := map[string]int{}
 		for _, p := range report.Problems {

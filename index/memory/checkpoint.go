@@ -289,12 +289,8 @@ func (b *Bank) loadBase(ctx context.Context) error {
 
 // loadCheckpoint fills the arrays with a checkpoint.
 func (b *Bank) loadCheckpoint(ctx context.Context, c Checkpoint) error {
-	want := len(b.views)
-	if b.prototypes != nil {
-		want++
-	}
-	if len(c.Banks) != want || len(c.Made) != want || c.Rows > b.c.Rows || c.Rows != b.c.Rows && b.c.Kind == KindSlots {
-		return fmt.Errorf("%w: step %d: %d banks of %d rows", ErrLost, c.Step, len(c.Banks), c.Rows)
+	if err := b.checkBanks(c); err != nil {
+		return err
 	}
 	if c.Rows < b.c.Rows {
 		if err := b.initialise(ctx); err != nil {
@@ -315,21 +311,31 @@ func (b *Bank) loadCheckpoint(ctx context.Context, c Checkpoint) error {
 	return nil
 }
 
-func (b *Bank) readView(ctx context.Context, bank string, made time.Time, a *array, rows int64, columns bool) error {
+// checkpointSnapshot pins a bank of a checkpoint if it is the one that was made then.
+func (b *Bank) checkpointSnapshot(bank string, made time.Time, dim int, rows int64) (*store.Snapshot, error) {
 	s, err := b.db.Snapshot(bank)
 	if errors.Is(err, store.ErrNoBank) {
-		return fmt.Errorf("%w: bank %q is gone", ErrLost, bank)
+		return nil, fmt.Errorf("%w: bank %q is gone", ErrLost, bank)
 	}
+	if err != nil {
+		return nil, err
+	}
+	info := s.Info()
+	if info.Rows != rows || info.Next != rows || info.Dim != dim || !info.Created.Equal(made) {
+		s.Close()
+		return nil, fmt.Errorf("%w: bank %q has %d rows of %d dimensions made %v, expected %d of %d made %v",
+			ErrLost, bank, info.Rows, info.Dim, info.Created.UTC(), rows, dim, made.UTC())
+	}
+	return s, nil
+}
+
+func (b *Bank) readView(ctx context.Context, bank string, made time.Time, a *array, rows int64, columns bool) error {
+	s, err := b.checkpointSnapshot(bank, made, a.Dim, rows)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	info := s.Info()
-	if info.Rows != rows || info.Next != rows || info.Dim != a.Dim || !info.Created.Equal(made) {
-		return fmt.Errorf("%w: bank %q has %d rows of %d dimensions made %v, expected %d of %d made %v",
-			ErrLost, bank, info.Rows, info.Dim, info.Created.UTC(), rows, a.Dim, made.UTC())
-	}
-	labelled := info.Classes > 0
+	labelled := s.Info().Classes > 0
 	at := int64(0)
 	return s.Batches(ctx, 1024, func(batch store.Batch) error {
 		for i := range batch.Vectors.Rows {
