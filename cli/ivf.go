@@ -13,6 +13,7 @@ import (
 	"membank/index/ivf"
 	"membank/simd"
 	"membank/store"
+	"membank/store/dump"
 
 	ucli "github.com/urfave/cli/v2"
 )
@@ -303,7 +304,7 @@ func runIndexTune(ctx context.Context, s *session, c *ucli.Context, args []strin
 	o.K = slices.Compact(o.K)
 	return s.writing(ctx, false, func(db *store.DB) error {
 		start := time.Now()
-		if o.Queries, err = tuningQueries(ctx, db, args[0], c, o.Sample); err != nil {
+		if o.Queries, err = tuningQueries(ctx, s, db, args[0], c, o.Sample); err != nil {
 			return err
 		}
 		info, all, err := ivf.Tune(ctx, db, args[0], o)
@@ -323,15 +324,16 @@ func runIndexTune(ctx context.Context, s *session, c *ucli.Context, args []strin
 
 // tuningQueries reads at most sample queries, evenly spread over their file or bank;
 // none if none are given.
-func tuningQueries(ctx context.Context, db *store.DB, bank string, c *ucli.Context, sample int) (simd.Matrix, error) {
+func tuningQueries(ctx context.Context, s *session, db *store.DB, bank string, c *ucli.Context, sample int) (simd.Matrix, error) {
 	path, from := c.String("queries"), c.String("from")
 	if path == "" && from == "" {
 		return simd.Matrix{}, nil
 	}
 	a := asking{asked: asked{vectors: path, array: c.String("array"), from: from}, db: db, batch: 1024}
+	a.open = func() (*dump.Reader, error) { return s.openFeatures(path, a.array) }
 	var total int64
 	if path != "" {
-		r, err := openFeatures(path, a.array)
+		r, err := a.open()
 		if err != nil {
 			return simd.Matrix{}, err
 		}

@@ -1,4 +1,4 @@
-// Package index finds the nearest rows of a bank, exactly.
+// Package index finds the nearest rows of a bank: exactly, or with a stated recall.
 //
 //	ix := index.New(snapshot)
 //	result, err := ix.Search(ctx, queries, index.Options{K: 20})
@@ -12,6 +12,17 @@
 //	                group of panels × tile of queries × panel:
 //	                simd.Tile (or Scan, for one query) → hits
 //	        offer   hits → TopK → a higher floor                 topk.go
+//
+// A bank whose rows are grouped by list (index/ivf) can be searched by some of its
+// lists. Then the loop runs over the runs of lanes that these have:
+//
+//	Search          which lists are worth it: probes, a recall, bounds   route.go
+//	  pass.runLists nearest lists by centroid, in rounds                 probe.go
+//	    round       list → its queries → pieces of blocks                grouping.go
+//	      scanRun   as scan, or siftRuns: through the codes              probe.go
+//
+// Lists says what is known of lists (lists.go), Assigner which list a row belongs to
+// (assign.go), Tune what a recall takes (tune.go), Recall what came out (recall.go).
 //
 // Graph asks it for the neighbours of every row, in batches (graph.go, expect.go).
 // FromMatrix makes an index of rows in memory, centroids say (matrix.go): a snapshot
