@@ -9,6 +9,9 @@
 //	session   the global flags, opening the database, where results go
 //	errors    one table from the errors of all rooms to exit codes and remedies
 //	print     tables for people and JSON for programs, from one struct
+//	routes    commands as routes of HTTP; call runs one for a request (package serve)
+//	remote    a command against a server, where --db is its URL
+//	upload    the rows of a request's body, sent and taken
 //
 // Results go to stdout and everything else to stderr. Commands that change
 // nothing open the database read-only, so any number of them run side by side.

@@ -117,7 +117,7 @@ func (o *openBanks) borrow(ctx context.Context, name string) (*memory.Bank, func
 			return e.bank, func() error { e.mu.RUnlock(); return nil }, nil
 		}
 		e.mu.RUnlock()
-		if err := o.start(name, e, func() (*memory.Bank, error) { return memory.Open(ctx, o.db, name) }); err != nil {
+		if err := o.start(name, e, 0, func() (*memory.Bank, error) { return memory.Open(ctx, o.db, name) }); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -131,7 +131,7 @@ func (o *openBanks) borrowAt(ctx context.Context, name string, step int64) (*mem
 		return nil, nil, p, err
 	}
 	opened := false
-	err = o.start(name, e, func() (b *memory.Bank, err error) {
+	err = o.start(name, e, 0, func() (b *memory.Bank, err error) {
 		opened = true
 		b, p, err = memory.OpenAt(ctx, o.db, name, step)
 		return b, err
@@ -174,15 +174,20 @@ func (o *openBanks) drop(name string, b *memory.Bank) error {
 	return b.Close()
 }
 
-// start opens an entry's bank unless somebody else did meanwhile.
-func (o *openBanks) start(name string, e *openBank, open func() (*memory.Bank, error)) error {
+// start opens an entry's bank unless somebody else did meanwhile. bytes is what it
+// will take where that is known before it is open, else 0.
+func (o *openBanks) start(name string, e *openBank, bytes int64, open func() (*memory.Bank, error)) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.bank != nil || !o.current(name, e) {
 		return nil
 	}
-	b, err := open()
+	err := o.hold(e, bytes)
+	var b *memory.Bank
 	if err == nil {
+		b, err = open()
+	}
+	if err == nil && bytes == 0 {
 		if err = o.hold(e, bytesOf(b.Config())); err != nil {
 			err = errors.Join(err, b.Close())
 		}
@@ -220,17 +225,13 @@ func (o *openBanks) create(ctx context.Context, name string, c memory.Config, op
 	if err := store.CheckName(name); err != nil {
 		return nil, nil, err
 	}
-	bytes := bytesOf(c)
-	if bytes > o.most {
-		return nil, nil, o.hold(&openBank{}, bytes)
-	}
 	for {
 		e, err := o.of(name)
 		if err != nil {
 			return nil, nil, err
 		}
 		created := false
-		err = o.start(name, e, func() (*memory.Bank, error) {
+		err = o.start(name, e, bytesOf(c), func() (*memory.Bank, error) {
 			created = true
 			return memory.Create(ctx, o.db, name, c, options)
 		})
@@ -287,8 +288,8 @@ func (o *openBanks) removeEntry(ctx context.Context, name string, e *openBank) (
 	return true, memory.Remove(ctx, o.db, name)
 }
 
-// close closes all of them; what was acknowledged in memory only is gone, as it
-// was said to be. It may be called twice.
+// close closes all of them. What was acknowledged in memory only is logged first: a
+// stop in order loses nothing. It may be called twice.
 func (o *openBanks) close() error {
 	o.mu.Lock()
 	o.closed = true
@@ -299,7 +300,7 @@ func (o *openBanks) close() error {
 	for name, e := range entries {
 		e.mu.Lock()
 		if e.bank != nil {
-			if err := e.bank.Close(); err != nil {
+			if err := errors.Join(logAll(e.bank), e.bank.Close()); err != nil {
 				errs = append(errs, fmt.Errorf("memory bank %q: %w", name, err))
 			}
 			e.bank = nil
@@ -307,6 +308,16 @@ func (o *openBanks) close() error {
 		e.mu.Unlock()
 	}
 	return errors.Join(errs...)
+}
+
+// logAll makes durable what is in memory only: a logged call covers all before it,
+// one that changes nothing, too.
+func logAll(b *memory.Bank) error {
+	info, err := b.Info()
+	if err != nil || info.Unlogged == 0 {
+		return err
+	}
+	return b.SetLabels(context.Background(), []int64{}, []int64{}, memory.Sync)
 }
 
 // total is the number of banks that are open and the bytes they hold.
