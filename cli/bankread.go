@@ -36,7 +36,7 @@ func bankGetCommand() *ucli.Command {
 		Flags: []ucli.Flag{
 			&ucli.StringFlag{Name: "ids", Usage: "slots, or positions of a queue: 0,5,9, or a `FILE` of integers"},
 			&ucli.BoolFlag{Name: "ordered", Usage: "the rows of a queue, oldest first"},
-			&ucli.BoolFlag{Name: "prototypes", Usage: "the centroids kept with slots"},
+			&ucli.BoolFlag{Name: "centroids", Usage: "the prototypes kept with slots"},
 			scopeFlag(),
 			outputFlag("write them to `FILE`: .npz, or .npy with the rows of the first view"),
 		},
@@ -60,13 +60,13 @@ func runBankGet(ctx context.Context, s *session, c *ucli.Context, args []string)
 		return err
 	}
 	given := 0
-	for _, flag := range []string{"ids", "ordered", "prototypes"} {
+	for _, flag := range []string{"ids", "ordered", "centroids"} {
 		if c.IsSet(flag) {
 			given++
 		}
 	}
 	if given > 1 || given == 1 && scope != "" {
-		return usage("%s: --ids, --ordered, --prototypes and --scope exclude each other (give one)", s.name)
+		return usage("%s: --ids, --ordered, --centroids and --scope exclude each other (give one)", s.name)
 	}
 	var ids []int64
 	if text := c.String("ids"); text != "" {
@@ -75,7 +75,7 @@ func runBankGet(ctx context.Context, s *session, c *ucli.Context, args []string)
 		}
 	}
 	return s.memoryBank(ctx, args[0], false, func(b *memory.Bank) error {
-		if c.Bool("prototypes") {
+		if c.Bool("centroids") {
 			m, err := b.Prototypes()
 			if err != nil {
 				return err
