@@ -24,6 +24,7 @@ func evalCommand() *ucli.Command {
 			evalPseudoCommand(),
 			evalRetrievalCommand(),
 			evalClustersCommand(),
+			evalGroupsCommand(),
 		},
 	}
 }

@@ -28,6 +28,9 @@ var (
 	// ErrWhitening: a whitening that cannot be learnt or applied.
 	ErrWhitening = errors.New("unusable whitening")
 
+	// ErrGroups: an attribute that the bank lacks, or groups that cannot be made of it.
+	ErrGroups = errors.New("unusable groups")
+
 	// ErrAgreement: two labelings that cannot be compared: of different lengths,
 	// or with fewer than two rows that both label.
 	ErrAgreement = errors.New("labelings cannot be compared")
