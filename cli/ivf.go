@@ -232,7 +232,7 @@ func printTuned(w io.Writer, all []tuned, nlist int) {
 	if all[0].Own {
 		of = "queries of yours"
 	}
-	fmt.Fprintf(w, "recall that came out and lists that a query read, on average, on %s %s; there are %s\n", count(all[0].Queries), of, plural(nlist, "list"))
+	fmt.Fprintf(w, "recall that came out and lists that a query read, on average, on up to %s %s; there are %s\n", count(all[0].Queries), of, plural(nlist, "list"))
 }
 
 func runIndexShow(ctx context.Context, s *session, c *ucli.Context, args []string) error {

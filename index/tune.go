@@ -69,42 +69,62 @@ func (ix *Index) Tune(ctx context.Context, s *store.Snapshot, queries simd.Matri
 	if err != nil {
 		return nil, err
 	}
-	ask := Options{K: o.K[len(o.K)-1], Metric: g.Metric, Threads: o.Threads, Memory: o.Memory, ExcludeRow: exclude}
-	exact, err := ix.Search(ctx, queries, ask)
-	if err != nil {
-		return nil, err
-	}
-	c := calibration{group: g, queries: queries, listOf: listOf, exact: exact.Hits}
-	if err := c.look(ctx, max(1, o.Threads)); err != nil {
-		return nil, err
-	}
 	lists := *g.Lists
 	lists.Tuned = nil
-	for _, k := range o.K {
-		wanted := c.wanted(k)
-		for _, recall := range o.Recalls {
-			t := c.choose(wanted, recall)
-			t.K, t.Recall = k, recall
-			t.Measure = Measure{K: k, Own: o.Own}
-			lists.Tuned = append(lists.Tuned, t)
-		}
-	}
-	tuned := *ix
 	held := *g
 	held.Lists = &lists
+	tuned := *ix
 	tuned.grouping = func() (*grouping, error) { return &held, nil }
-	test, without := halfOf(queries, exclude)
-	for i := range lists.Tuned {
-		if err := tuned.measure(ctx, &lists.Tuned[i], test, without, exact.Hits, ask); err != nil {
+	for _, k := range o.K {
+		some, without := pairsOf(queries, exclude, max(leastAsked, tunedRows/k))
+		ask := Options{K: k, Metric: g.Metric, Threads: o.Threads, Memory: o.Memory, ExcludeRow: without}
+		exact, err := ix.Search(ctx, some, ask)
+		if err != nil {
 			return nil, err
+		}
+		c := calibration{group: g, queries: some, listOf: listOf, exact: exact.Hits}
+		if err := c.look(ctx, max(1, o.Threads)); err != nil {
+			return nil, err
+		}
+		wanted := c.wanted(k)
+		test, out := halfOf(some, without)
+		for _, recall := range o.Recalls {
+			t := c.choose(wanted, recall)
+			t.K, t.Recall, t.Measure = k, recall, Measure{K: k, Own: o.Own}
+			lists.Tuned = append(lists.Tuned, t)
+			if err := tuned.measure(ctx, &lists.Tuned[len(lists.Tuned)-1], test, out, exact.Hits, ask); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return lists.Tuned, nil
 }
 
+// Of many neighbours fewer queries say as much: tunedRows rows to find decide, and as
+// many measure, but leastAsked queries each if there are so many.
+const (
+	tunedRows  = 5120
+	leastAsked = 64
+)
+
+// pairsOf returns count neighbouring pairs of queries, evenly spread, or all.
+func pairsOf(queries simd.Matrix, exclude []int64, count int) (some simd.Matrix, without []int64) {
+	all := queries.Rows / 2
+	count = min(count, all)
+	some = simd.NewMatrix(2*count, queries.Dim)
+	for i := range some.Rows {
+		q := i/2*all/count*2 + i%2
+		copy(some.Row(i), queries.Row(q))
+		if exclude != nil {
+			without = append(without, exclude[q])
+		}
+	}
+	return some, without
+}
+
 // measure sets what comes out of a tuning for the second half of the queries.
 func (ix *Index) measure(ctx context.Context, t *Tuning, queries simd.Matrix, exclude []int64, exact [][]Hit, o Options) error {
-	o.K, o.Recall, o.ExcludeRow = t.K, t.Recall, exclude
+	o.Recall, o.ExcludeRow = t.Recall, exclude
 	r, err := ix.Search(ctx, queries, o)
 	if err != nil {
 		return err
@@ -112,7 +132,6 @@ func (ix *Index) measure(ctx context.Context, t *Tuning, queries simd.Matrix, ex
 	want := make([][]Hit, queries.Rows)
 	for i := range want {
 		want[i] = exact[2*i+1]
-		want[i] = want[i][:min(t.K, len(want[i]))]
 	}
 	t.Measure.Recall, t.Measure.Queries = Recall(r.Hits, want), queries.Rows
 	t.Lists = float64(r.Stats.Lists) / float64(queries.Rows)
