@@ -21,11 +21,10 @@ func alignments(ctx context.Context, out *Comparison, suffix string, a, b *space
 		}
 		return nil
 	}
-	products, err := crossProducts(ctx, a, b, threads)
+	cross, m, err := crossMatrix(ctx, a, b, threads)
 	if err != nil {
 		return err
 	}
-	cross := products.squares()
 	out.number("linear_cka"+suffix, cross/(a.gram*b.gram), cka)
 	switch value, ok := debiasedCKA(a, b, cross); {
 	case len(a.rows) < 4:
@@ -38,12 +37,6 @@ func alignments(ctx context.Context, out *Comparison, suffix string, a, b *space
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	m := mat.NewDense(a.vectors.Dim, b.vectors.Dim, nil)
-	for i := range a.vectors.Dim {
-		for j := range b.vectors.Dim {
-			m.Set(i, j, products.at(i, j))
-		}
-	}
 	var svd mat.SVD
 	if svd.Factorize(m, mat.SVDNone) {
 		nuclear, _ := total(svd.Values(nil))
@@ -55,6 +48,50 @@ func alignments(ctx context.Context, out *Comparison, suffix string, a, b *space
 	}
 	drift(out, suffix, a, b)
 	return nil
+}
+
+// crossMatrix returns ‖XᵀY‖²_F and a matrix with the singular values of XᵀY: that itself,
+// or where both dimensions are larger than the number of rows, and a dim×dim matrix
+// would mostly be zeros in its own basis, R_x·R_yᵀ of Xᵀ = Q_x·R_x and Yᵀ = Q_y·R_y.
+func crossMatrix(ctx context.Context, a, b *space, threads int) (squares float64, m *mat.Dense, err error) {
+	if a.products == nil || b.products == nil {
+		products, err := crossProducts(ctx, a, b, threads)
+		if err != nil {
+			return 0, nil, err
+		}
+		m = mat.NewDense(a.vectors.Dim, b.vectors.Dim, nil)
+		for i := range a.vectors.Dim {
+			for j := range b.vectors.Dim {
+				m.Set(i, j, products.at(i, j))
+			}
+		}
+		return products.squares(), m, nil
+	}
+	// ‖XᵀY‖²_F = tr(XXᵀ·YYᵀ).
+	for i := range a.rows {
+		for j := range a.rows {
+			squares += a.products.at(i, j) * b.products.at(i, j)
+		}
+	}
+	m = &mat.Dense{}
+	m.Mul(a.triangle(), b.triangle().T())
+	return squares, m, nil
+}
+
+// triangle is R, [rows][rows], of the QR factors of the transposed rows less their
+// mean, [dim][rows].
+func (s *space) triangle() mat.Matrix {
+	columns := mat.NewDense(s.vectors.Dim, len(s.rows), nil)
+	for i := range s.rows {
+		for d, v := range s.vectors.Row(i) {
+			columns.Set(d, i, float64(v)-s.mean[d])
+		}
+	}
+	var qr mat.QR
+	qr.Factorize(columns)
+	var r mat.Dense
+	qr.RTo(&r)
+	return r.Slice(0, len(s.rows), 0, len(s.rows))
 }
 
 // debiasedCKA is HSIC(K,L)/√(HSIC(K,K)·HSIC(L,L)) for linear kernels, with

@@ -45,7 +45,8 @@ type RowChange struct {
 // Run compares every pair. The sample is held in memory, 4 bytes a dimension, row
 // and bank; where memory is too little for the rows asked for, fewer are taken, and
 // the figures say how many. A comparison costs one search for neighbours in each
-// bank and 2·rows·dim² operations a pair. It does not depend on threads.
+// bank, and a pair 2·rows·dim² operations and the singular values of a dim×dim matrix,
+// rows×rows where rows are fewer. It does not depend on threads.
 func (c Compare) Run(ctx context.Context, banks []*store.Snapshot, o RunOptions) (*Comparison, error) {
 	start := time.Now()
 	if len(banks) < 2 {
@@ -130,6 +131,7 @@ type space struct {
 	mean       []float64
 	distances  []float64 // squared, of each row from the mean
 	gram       float64   // ‖XᵀX‖_F of the rows less their mean
+	products   *sums     // XXᵀ of the same, where rows are fewer than dimensions; else nil
 	neighbours *neighbourhood
 }
 
@@ -167,12 +169,31 @@ func newSpace(ctx context.Context, s *store.Snapshot, rows []int64, k int, o Run
 		clear(sp.distances)
 		return sp, nil
 	}
+	if len(rows) < s.Dim() {
+		sp.products = sp.rowProducts(o.Threads)
+		sp.gram = math.Sqrt(sp.products.squares())
+		return sp, nil
+	}
 	products, err := crossProducts(ctx, sp, sp, o.Threads)
 	if err != nil {
 		return nil, err
 	}
 	sp.gram = math.Sqrt(products.squares())
 	return sp, nil
+}
+
+// rowProducts is XXᵀ of the rows less their mean.
+func (s *space) rowProducts(threads int) *sums {
+	n, dim := len(s.rows), s.vectors.Dim
+	x := newStrips(dim, n)
+	spread(threads, n, func(_, i int) {
+		for d, v := range s.vectors.Row(i) {
+			x.set(d, i, float64(v)-s.mean[d])
+		}
+	})
+	out := newSums(n, n, true)
+	out.add(x, x, threads)
+	return out
 }
 
 // crossProducts is XᵀY of the rows of two spaces less their means.
@@ -217,17 +238,15 @@ func (c Compare) pair(ctx context.Context, out *Comparison, suffix string, a, b 
 	for i := range n {
 		inter, rho := agreement(a.neighbours.hits[i], b.neighbours.hits[i])
 		share, union := float64(inter)/float64(c.K), float64(inter)/float64(2*c.K-inter)
-		overlap += share / float64(n)
-		jaccard += union / float64(n)
-		correlation += rho / float64(n)
+		overlap, jaccard, correlation = overlap+share, jaccard+union, correlation+rho
 		if l := a.labels[i]; l != store.NoLabel {
 			at := classes[l]
 			classes[l] = class{at.rows + 1, at.overlap + share, at.jaccard + union}
 		}
 	}
-	out.number(name("mutual_knn_k%d_overlap"), overlap, fmt.Sprintf("share of neighbours in common; unrelated spaces have %.3g", float64(c.K)/float64(n-1)))
-	out.number(name("mutual_knn_k%d_jaccard"), jaccard, "in common, of those of either")
-	out.number(name("neighbour_rank_correlation_k%d"), correlation, "Spearman's, of the neighbours of either; 1 same order")
+	out.number(name("mutual_knn_k%d_overlap"), overlap/float64(n), fmt.Sprintf("share of neighbours in common; unrelated spaces have %.3g", float64(c.K)/float64(n-1)))
+	out.number(name("mutual_knn_k%d_jaccard"), jaccard/float64(n), "in common, of those of either")
+	out.number(name("neighbour_rank_correlation_k%d"), correlation/float64(n), "Spearman's, of the neighbours of either; 1 same order")
 	var table []ClassChange
 	for label, at := range classes {
 		table = append(table, ClassChange{label, nameOf(a.names, label), int64(at.rows), at.overlap / at.rows, at.jaccard / at.rows})

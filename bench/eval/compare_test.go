@@ -283,3 +283,38 @@ func TestComparisonOddSets(t *testing.T) {
 		}
 	}
 }
+
+// Rows that are fewer than the dimensions of both banks, of one, and of none have the
+// figures that zero columns beside them do not change.
+func TestComparisonOfFewRows(t *testing.T) {
+	const n = 12
+	wide := func(m simd.Matrix, dim int) simd.Matrix {
+		out := simd.NewMatrix(m.Rows, dim)
+		for i := range m.Rows {
+			copy(out.Row(i), m.Row(i))
+		}
+		return out
+	}
+	db := open(t)
+	a, b := dense(n, 5, 3), dense(n, 7, 4)
+	narrow := compare(t, Compare{K: 3}, write(t, db, "a", a, nil), write(t, db, "b", b, nil))
+	for name, banks := range map[string][2]simd.Matrix{
+		"both": {wide(a, 40), wide(b, 33)}, "first": {wide(a, 40), b}, "last": {a, wide(b, 13)},
+	} {
+		r := compare(t, Compare{K: 3}, write(t, db, name+"/a", banks[0], nil), write(t, db, name+"/b", banks[1], nil))
+		for _, figure := range []string{"linear_cka", "debiased_cka", "procrustes_distance", "mutual_knn_k3_overlap"} {
+			want, _ := narrow.Lookup(figure)
+			if got, ok := r.Lookup(figure); !ok || math.Abs(got-want) > 1e-9 {
+				t.Errorf("%s wide: %s is %v, want %v", name, figure, got, want)
+			}
+		}
+	}
+	// So many dimensions that a dim×dim matrix would not end in the time of a test.
+	huge := write(t, db, "huge", dense(20, 8192, 5), nil)
+	r := compare(t, Compare{K: 3}, huge, huge)
+	for figure, want := range map[string]float64{"linear_cka": 1, "procrustes_distance": 0, "mutual_knn_k3_overlap": 1, "mutual_knn_k3_jaccard": 1} {
+		if got, ok := r.Lookup(figure); !ok || math.Abs(got-want) > 1e-9 || strings.HasPrefix(figure, "mutual") && got != want {
+			t.Errorf("20 rows of 8192 dimensions: %s is %v, want %v", figure, got, want)
+		}
+	}
+}
