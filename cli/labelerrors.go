@@ -64,6 +64,9 @@ func runLabelErrors(ctx context.Context, s *session, c *ucli.Context, args []str
 			return f.finish(ctx, s, c, db, func(w io.Writer) {
 				fmt.Fprintf(w, "%s of %s in %s may be labelled wrong; neighbours disagree with %s (%s, k=%d, %s)\n",
 					count(r.Candidates), plural(r.Rows, "labelled row"), r.Bank, count(r.Disagree), r.Protocol, r.K, seconds(r.Seconds))
+				if r.Tied > 0 {
+					fmt.Fprintf(w, "note: equally near to all of their neighbours, which row numbers chose, so that their votes say nothing: %s\n", plural(r.Tied, "row"))
+				}
 			})
 		})
 	})

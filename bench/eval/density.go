@@ -35,6 +35,10 @@ type DensityReport struct {
 // outlier: scikit-learn's, after Breunig et al. 2000.
 const OutlierFrom = 1.5
 
+// nearestResolved is a distance below which cosines of float32 rows are rounding: rows
+// nearer than that are equally dense, or an outlier would be what rounds differently.
+const nearestResolved = 1e-6
+
 // RowDensity is what the neighbours of a row say of it.
 type RowDensity struct {
 	Row        int64
@@ -91,7 +95,7 @@ func (d Density) Run(ctx context.Context, s *store.Snapshot, o RunOptions) (*Den
 			sum += 1 - float64(distance[j])
 			reached += float64(max(distance[j], distance[other*int64(k)+int64(k)-1]))
 		}
-		reach[i] = 1 / (reached/float64(k) + 1e-10)
+		reach[i] = 1 / max(reached/float64(k), nearestResolved)
 		r.Found[i] = RowDensity{Row: row, Density: sum / float64(k), Uniqueness: float64(distance[i*k]), Nearest: near[i*k]}
 	}
 	for i := range rows {
@@ -104,9 +108,11 @@ func (d Density) Run(ctx context.Context, s *store.Snapshot, o RunOptions) (*Den
 		if f.Outlier > OutlierFrom {
 			r.Outliers++
 		}
-		r.Density += f.Density / float64(len(rows))
-		r.Uniqueness += f.Uniqueness / float64(len(rows))
+		r.Density += f.Density
+		r.Uniqueness += f.Uniqueness
 	}
+	r.Density /= float64(len(rows))
+	r.Uniqueness /= float64(len(rows))
 	slices.SortFunc(r.Found, func(a, b RowDensity) int { return cmp.Compare(a.Row, b.Row) })
 	r.Seconds = time.Since(start).Seconds()
 	return r, nil

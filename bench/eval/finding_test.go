@@ -242,6 +242,13 @@ func TestLabelErrorsNaively(t *testing.T) {
 	if err != nil || len(r.Found) != len(want) || len(want) < 10 {
 		t.Fatalf("%d candidates, want %d (%v)", len(r.Found), len(want), err)
 	}
+	if r.Tied != 0 {
+		t.Errorf("%d tied rows", r.Tied)
+	}
+	same, err := LabelErrors{}.Run(t.Context(), write(t, open(t), "same", repeatRow(dense(1, 4, 1), 6), []int64{0, 1, 0, 1, 0, 1}), RunOptions{})
+	if err != nil || same.Tied != 6 {
+		t.Errorf("equal rows: %+v (%v)", same, err)
+	}
 	for _, e := range r.Found {
 		w, ok := want[e.Row]
 		if !ok || float64(e.Suggested) != w.suggested || math.Abs(e.Own-w.own) > 1e-4 || math.Abs(e.Votes-w.best) > 1e-4 {
@@ -313,6 +320,11 @@ func TestDensity(t *testing.T) {
 	same, err := Density{}.Run(t.Context(), write(t, db, "same", repeatRow(dense(1, 4, 1), 12), nil), RunOptions{})
 	if err != nil || same.Outliers != 0 || same.Uniqueness > 1e-6 || math.Abs(same.Density-1) > 1e-6 {
 		t.Errorf("equal rows: %+v (%v)", same, err)
+	}
+	// So do rows of one direction, whose cosines are 1 or what rounds to less.
+	line, err := Density{}.Run(t.Context(), write(t, db, "line", dense(100, 1, 6), nil), RunOptions{})
+	if err != nil || line.Outliers != 0 {
+		t.Errorf("rows of one dimension: %+v (%v)", line, err)
 	}
 	if _, err := (Density{}).Run(t.Context(), write(t, db, "one", dense(1, 4, 1), nil), RunOptions{}); !errors.Is(err, ErrTooFew) {
 		t.Errorf("one row: %v", err)

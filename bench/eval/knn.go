@@ -115,7 +115,9 @@ func (e KNN) run(ctx context.Context, train, test *Set, o RunOptions, all bool) 
 	if err != nil {
 		return nil, err
 	}
-	r.all = all
+	if r.all = all; !all && r.voters == 0 {
+		return nil, fmt.Errorf("%w: bank %q has one with a label, and leave-one-out needs two", ErrTooFew, train.use.Bank)
+	}
 	if err := r.ask(ctx); err != nil {
 		return nil, err
 	}

@@ -223,6 +223,7 @@ func TestEvaluateRefuses(t *testing.T) {
 		{"gallery without labels", KNN{}, bare, two, ErrNoLabels, []string{"bare", "vote"}},
 		{"queries without labels", KNN{}, two, bare, ErrNoLabels, []string{"bare", "ask"}},
 		{"leave-one-out of two banks", KNN{LeaveOneOut: true}, two, three, ErrLeaveOneOut, []string{"two", "three"}},
+		{"leave-one-out of one row", KNN{LeaveOneOut: true}, three, nil, ErrTooFew, []string{"three", "two"}},
 		{"preset", KNN{Preset: "knn"}, two, two, ErrProtocol, []string{"knn", "dino"}},
 	} {
 		_, err := c.e.Evaluate(t.Context(), c.train, c.test, RunOptions{})

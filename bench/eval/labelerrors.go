@@ -24,8 +24,9 @@ type LabelErrorReport struct {
 	K          int     `json:"k"`
 	Rows       int64   `json:"rows"` // with a label
 	Classes    int     `json:"classes"`
-	Disagree   int64   `json:"disagree"`   // rows whose neighbours vote for another class
-	Candidates int64   `json:"candidates"` // of these, those beyond the threshold
+	Disagree   int64   `json:"disagree"`            // rows whose neighbours vote for another class
+	Candidates int64   `json:"candidates"`          // of these, those beyond the threshold
+	Tied       int64   `json:"tied_rows,omitempty"` // whose neighbours are all equally near: row numbers chose them
 	Seconds    float64 `json:"seconds"`
 
 	// Thresholds are the mean shares of votes for the own class, by class.
@@ -69,7 +70,7 @@ func (l LabelErrors) Run(ctx context.Context, s *store.Snapshot, o RunOptions) (
 	if err != nil {
 		return nil, err
 	}
-	r := &LabelErrorReport{Bank: s.Bank(), Protocol: knn.Protocol, K: knn.Results[0].EffectiveK, Rows: knn.TestRows, Classes: knn.Classes}
+	r := &LabelErrorReport{Bank: s.Bank(), Protocol: knn.Protocol, K: knn.Results[0].EffectiveK, Rows: knn.TestRows, Classes: knn.Classes, Tied: knn.TiedQueries}
 	mean := map[int64]struct{ own, rows float64 }{}
 	for _, e := range all {
 		m := mean[e.Label]
