@@ -192,7 +192,7 @@ func (r *KNNResult) notes(p Protocol) []string {
 		note("exp(s/T) in float32, as the original computes it, overflows for %d of %d queries; the votes here are shifted by the best similarity and do not", r.OverflowQueries, r.TestRows)
 	}
 	if r.UnseenQueries > 0 {
-		note("%d queries belong to %d classes the gallery has no row of, and count as wrong", r.UnseenQueries, r.UnseenClasses)
+		note("the gallery has no row of the class of %d of %d queries (classes: %d), which count as wrong", r.UnseenQueries, r.TestRows, r.UnseenClasses)
 	}
 	if r.TiedQueries > 0 {
 		note("%d queries are equally near to all of their neighbours, which row numbers chose: their votes say nothing", r.TiedQueries)
@@ -202,7 +202,7 @@ func (r *KNNResult) notes(p Protocol) []string {
 	}
 	for _, k := range r.Results {
 		if k.EffectiveK < k.K && p.K[len(p.K)-1] != All {
-			note("k=%d: only %d rows can vote", k.K, k.EffectiveK)
+			note("k=%d: only %s can vote", k.K, rowsText(int64(k.EffectiveK)))
 		}
 	}
 	return notes
