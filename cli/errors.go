@@ -108,6 +108,7 @@ var meanings = []struct {
 	{eval.ErrGroundTruth, exitBadInput, "bad_ground_truth", "membank eval retrieval --help describes the files"},
 	{eval.ErrGroup, exitBadInput, "bad_groups", "name the tokens of an image alike, or group them with --gem-group"},
 	{eval.ErrGroups, exitBadInput, "bad_groups", ""},
+	{eval.ErrPerturbed, exitBadInput, "bad_pairs", ""},
 	{eval.ErrWhitening, exitBadInput, "bad_whitening", "learn from a bank of more, and different, rows, or keep fewer directions"},
 	{eval.ErrAgreement, exitBadInput, "no_agreement", "label two rows at least in both"},
 	{eval.ErrTooFew, exitBadInput, "too_few_rows", "ingest more rows"},

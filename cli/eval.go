@@ -25,6 +25,7 @@ func evalCommand() *ucli.Command {
 			evalRetrievalCommand(),
 			evalClustersCommand(),
 			evalGroupsCommand(),
+			evalRobustnessCommand(),
 		},
 	}
 }

@@ -31,6 +31,9 @@ var (
 	// ErrGroups: an attribute that the bank lacks, or groups that cannot be made of it.
 	ErrGroups = errors.New("unusable groups")
 
+	// ErrPerturbed: a perturbed row that is none of the clean set's.
+	ErrPerturbed = errors.New("rows that do not belong together")
+
 	// ErrAgreement: two labelings that cannot be compared: of different lengths,
 	// or with fewer than two rows that both label.
 	ErrAgreement = errors.New("labelings cannot be compared")
