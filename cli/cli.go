@@ -144,6 +144,7 @@ func commands() []*ucli.Command {
 		evalCommand(),
 		diagnoseCommand(),
 		compareCommand(),
+		reportCommand(),
 		duplicatesCommand(),
 		labelErrorsCommand(),
 		rankCommand(),

@@ -38,7 +38,10 @@ type Diagnosis struct {
 	Views   *Contrast `json:"-"` // nil without views
 	// Spectrum is the eigenvalues of the covariance, largest first.
 	Spectrum []float64 `json:"-"`
-	Seconds  float64   `json:"-"`
+	// Occurrences is how often each row of the sample is among the neighbours of
+	// others; nil where rows were too few.
+	Occurrences []int64 `json:"-"`
+	Seconds     float64 `json:"-"`
 }
 
 const (
@@ -350,7 +353,8 @@ func (r *diagnosing) neighbours(of *sample, nb *neighbourhood) {
 	if nb.k < r.K {
 		f.missing(prefix+"skew_biased", fmt.Sprintf("%d rows are too few for %d neighbours each", len(of.rows), r.K), "")
 	} else {
-		NewHubness(nb.occurrences(), nb.k).figures(f, prefix)
+		r.out.Occurrences = nb.occurrences()
+		NewHubness(r.out.Occurrences, nb.k).figures(f, prefix)
 	}
 	if r.Metric == index.Cosine {
 		mean, near := nb.nearest(nearDuplicate)

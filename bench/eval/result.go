@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+
+	"membank/store"
 )
 
 // KNNResult is a kNN accuracy and everything needed to believe it. Accuracies
@@ -73,6 +75,10 @@ type ClassAccuracy struct {
 	Top5     float64 `json:"top5"`
 	Correct1 int64   `json:"correct1"`
 	Correct5 int64   `json:"correct5"`
+
+	// Taken counts the queries by the gallery's label that they were taken for, a line
+	// of the confusion matrix; store.NoLabel: nothing voted.
+	Taken map[int64]int64 `json:"-"`
 }
 
 // MarshalJSON writes All as "all".
@@ -119,10 +125,11 @@ func newTally() tally { return tally{classes: map[classKey]*ClassAccuracy{}} }
 func (t *tally) add(key classKey, o outcome, k int) {
 	c := t.classes[key]
 	if c == nil {
-		c = &ClassAccuracy{}
+		c = &ClassAccuracy{Taken: map[int64]int64{}}
 		t.classes[key] = c
 	}
 	c.Queries++
+	c.Taken[int64(o.class)]++ // a class until figures makes it a label
 	if o.rank == 0 && o.hasVote {
 		t.correct1++
 		c.Correct1++
@@ -151,6 +158,15 @@ func (t *tally) figures(queries int64, tr translation, perClass bool) KNNAtK {
 		} else {
 			c.Label, c.Name, c.Unseen = key.label, nameOf(tr.names, key.label), true
 		}
+		taken := make(map[int64]int64, len(c.Taken))
+		for class, n := range c.Taken {
+			if class < 0 {
+				taken[store.NoLabel] = n
+			} else {
+				taken[tr.gallery.labels[class]] = n
+			}
+		}
+		c.Taken = taken
 		classes = append(classes, *c)
 	}
 	// A fixed order, for the reader and because the mean below adds in it.
