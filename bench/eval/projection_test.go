@@ -8,6 +8,7 @@ import (
 	"slices"
 	"testing"
 
+	"membank/index"
 	"membank/simd"
 	"membank/store"
 
@@ -103,6 +104,25 @@ func TestTrustworthiness(t *testing.T) {
 
 // Affinities are symmetric, sum to 1, and each row's own have the perplexity.
 func TestAffinities(t *testing.T) {
+	nb := &neighbourhood{k: 2, hits: [][]index.Hit{{{Row: 1, Score: 0.9}, {Row: 2, Score: 0.2}}, {{Row: 0, Score: 0.9}, {Row: 3, Score: 0.8}}, {{Row: 3, Score: 0.7}, {Row: 0, Score: 0.2}}, {{Row: 1, Score: 0.8}, {Row: 2, Score: 0.7}}}}
+	var dense [4][4]float64
+	sum := 0.0
+	for i, list := range affinities(nb, 1.5) {
+		for _, a := range list {
+			dense[i][a.row] += a.p
+			sum += a.p
+		}
+	}
+	for i := range dense {
+		for j := range dense {
+			if math.Abs(dense[i][j]-dense[j][i]) > 1e-15 {
+				t.Errorf("rows %d and %d attract each other by %v and %v", i, j, dense[i][j], dense[j][i])
+			}
+		}
+	}
+	if math.Abs(sum-1) > 1e-12 {
+		t.Errorf("affinities sum to %v", sum)
+	}
 	squares := []float64{0.1, 0.11, 0.3, 0.5, 0.9, 1.4, 1.5}
 	entropy := 0.0
 	for _, p := range bandwidth(squares, math.Log(3)) {
@@ -118,8 +138,8 @@ func TestAffinities(t *testing.T) {
 	}
 }
 
-// Groups far apart stay apart on the map, neighbours are those of the space, the
-// divergence is that of a dense computation, and threads change no bit.
+// Groups far apart stay apart on the map, neighbours are those of the space,
+// and threads change no bit.
 func TestProjection(t *testing.T) {
 	m, labels := groups(240, 16, 0.1)
 	labels[7] = store.NoLabel
