@@ -37,6 +37,7 @@ type demoReport struct {
 	Page    string                        `json:"page"`
 	Banks   []ingested                    `json:"banks"`
 	Example answer                        `json:"example"`
+	Index   demoLists                     `json:"index"`
 	Eval    map[string]*eval.KNNResult    `json:"eval"`
 	Wanted  map[string]map[string]float64 `json:"reference"` // top-1 by method and k
 	Equal   bool                          `json:"equal"`     // every accuracy is the reference code's
@@ -47,8 +48,9 @@ func demoCommand() *ucli.Command {
 	return &ucli.Command{
 		Name: "demo", Usage: "see it work on real embeddings, in seconds",
 		Description: "Ingests real SimCLR embeddings of 2,500 Fashion-MNIST images, which the program\n" +
-			"carries along, finds neighbours, checks the kNN accuracy against the reference\n" +
-			"code's and writes an HTML page of images with their nearest neighbours.\n\n" +
+			"carries along, finds neighbours, exactly and by lists, checks the kNN accuracy\n" +
+			"against the reference code's and writes an HTML page of images with their nearest\n" +
+			"neighbours.\n\n" +
 			"  membank demo\n" +
 			"  membank demo --out /tmp/look",
 		Flags: []ucli.Flag{
@@ -89,6 +91,9 @@ func runDemo(ctx context.Context, s *session, c *ucli.Context, _ []string) error
 			}
 			r.Eval[m.name] = result
 			r.Equal = r.Equal && wanted.equals(m.name, result)
+		}
+		if r.Index, err = s.demoIndex(ctx, db, "simclr/train", "simclr/test"); err != nil {
+			return err
 		}
 		p, example, err := s.demoPage(ctx, db, r)
 		if err != nil {
@@ -372,6 +377,7 @@ func printDemo(w io.Writer, r demoReport, wanted demoNumbers) {
 	if r.Equal {
 		fmt.Fprintf(w, "All %d accuracies equal the reference code's.\n", len(demoMethods)*len(wanted.K))
 	}
+	printDemoLists(w, r.Index)
 	fmt.Fprintf(w, "\nOpen %s to see the neighbours.\n", r.Page)
 	fmt.Fprintf(w, "\nOn your own files (features from np.save, labels as integers or names):\n")
 	for _, line := range demoTry {
