@@ -24,7 +24,7 @@ func (b *bank) coded(t failer, change ...func(*Basis)) *Index {
 			copy(live.Row(live.Rows-1), b.Row(i))
 		}
 	}
-	basis := learn(live, aim{int64(live.Rows), aimedK}, 2)
+	basis := learn(live, aim{int64(live.Rows), aimedK, strangers}, 2)
 	ix := b.index()
 	if basis == nil {
 		return ix
@@ -466,7 +466,7 @@ func TestBasisIsDeterministic(t *testing.T) {
 		for threads := 1; threads <= 3; threads++ {
 			m := simd.NewMatrix(400, dim)
 			sslLike(m, 3)
-			records = append(records, learn(m, aim{400, aimedK}, threads).Encode())
+			records = append(records, learn(m, aim{400, aimedK, strangers}, threads).Encode())
 		}
 		b, err := DecodeBasis(records[0])
 		if err != nil {
@@ -514,7 +514,7 @@ func TestDirections(t *testing.T) {
 func FuzzDecodeBasis(f *testing.F) {
 	m := simd.NewMatrix(60, 5)
 	sslLike(m, 3)
-	f.Add(learn(m, aim{60, aimedK}, 1).Encode())
+	f.Add(learn(m, aim{60, aimedK, strangers}, 1).Encode())
 	f.Fuzz(func(t *testing.T, v []byte) {
 		b, err := DecodeBasis(v)
 		if err == nil && !slices.Equal(b.Encode(), v) {

@@ -114,7 +114,7 @@ func makeCoded(rows, dim, blockRows int) codedBank {
 		copy(sample.Row(i), m.Row(i*stride))
 	}
 	b.Data = nil
-	basis := learn(sample, aim{int64(rows), aimedK}, 2)
+	basis := learn(sample, aim{int64(rows), aimedK, strangers}, 2)
 	learnt := time.Since(start)
 	ix := b.index()
 	records := make([][]byte, len(b.blocks))

@@ -55,17 +55,25 @@ func LearnBasis(ctx context.Context, s *store.Snapshot, threads int) (*Basis, er
 			return nil, err
 		}
 	}
-	return learn(sample.Slice(0, taken), aim{info.Rows, aimedK}, threads), nil
+	return learn(sample.Slice(0, taken), aim{info.Rows, aimedK, strangers}, threads), nil
 }
 
 // aim is what searches a basis is to serve: for k hits among so many rows.
 type aim struct {
-	rows int64
-	k    int
+	rows  int64
+	k     int
+	least int // the k-th best row of the sample is not looked for above this rank
 }
 
 // aimedK is what most searches of a bank ask for.
 const aimedK = 20
+
+// strangers is the rank in the sample that stands for the k-th best row of a bank. Rows
+// of the sample play the queries, and where a bank holds many views of each image
+// their nearest are nearer than those of an image that the bank has not seen: with
+// 200 noisy copies of each row the least rank of 2 chose 8 dims, too few for any
+// other query.
+const strangers = 16
 
 // learn makes a basis from a sample of the rows to be searched. It overwrites them.
 func learn(x simd.Matrix, at aim, threads int) *Basis {
@@ -269,7 +277,7 @@ func (b *Basis) cut(x simd.Matrix, queries, bank int, at aim, threads int) {
 	prefixes := (b.rows.Rows + step - 1) / step
 	passed, passedNext := make([]int64, prefixes), make([]int64, prefixes)
 	var mu sync.Mutex
-	nth := max(2, int(int64(at.k)*int64(gallery.Rows)/max(at.rows, 1)))
+	nth := max(at.least, int(int64(at.k)*int64(gallery.Rows)/max(at.rows, 1)))
 	nth = min(nth, gallery.Rows)
 	parallel(threads, queries, func() func(int) {
 		scores := make([]float32, gallery.Rows)

@@ -100,7 +100,7 @@ func LearnMatrix(m simd.Matrix, rows, k, threads int) *Basis {
 	for i := range sample.Rows {
 		copy(sample.Row(i), m.Row(i*stride))
 	}
-	return learn(sample, aim{int64(rows), k}, threads)
+	return learn(sample, aim{int64(rows), k, 2}, threads)
 }
 
 // blockOf packs rows of these norms, numbered from first on.
