@@ -111,6 +111,7 @@ var meanings = []struct {
 	{eval.ErrPerturbed, exitBadInput, "bad_pairs", ""},
 	{eval.ErrWhitening, exitBadInput, "bad_whitening", "learn from a bank of more, and different, rows, or keep fewer directions"},
 	{eval.ErrAgreement, exitBadInput, "no_agreement", "label two rows at least in both"},
+	{eval.ErrTransfer, exitBadInput, "no_figures", ""},
 	{eval.ErrTooFew, exitBadInput, "too_few_rows", "ingest more rows"},
 	{eval.ErrUnmatched, exitBadInput, "no_rows_in_common", "banks are matched by key: ingest them with the same --keys"},
 	{eval.ErrNoAttribute, exitNotFound, "no_such_attribute", "membank show lists the attributes"},

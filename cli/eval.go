@@ -26,6 +26,7 @@ func evalCommand() *ucli.Command {
 			evalClustersCommand(),
 			evalGroupsCommand(),
 			evalRobustnessCommand(),
+			evalTransferCommand(),
 		},
 	}
 }

@@ -109,6 +109,11 @@
 // leave-one-out vote doubts, [Density] uniqueness, density and outliers, [KCentre] a
 // diverse subset. Each says of every row found what the command writes as attributes.
 //
+// # Models over data sets
+//
+// [Transfer] sets models and data sets side by side: a cell is three evaluations above,
+// the table ranks of models and correlations of data sets.
+//
 // Nothing here opens a file or prints. An evaluation is deterministic: the same
 // snapshots give the same result for any number of threads, memory budget and
 // SIMD level; only the samples of a diagnosis or comparison may be cut by the

@@ -34,6 +34,9 @@ var (
 	// ErrPerturbed: a perturbed row that is none of the clean set's.
 	ErrPerturbed = errors.New("rows that do not belong together")
 
+	// ErrTransfer: no model has a figure on any data set.
+	ErrTransfer = errors.New("a table without a figure")
+
 	// ErrAgreement: two labelings that cannot be compared: of different lengths,
 	// or with fewer than two rows that both label.
 	ErrAgreement = errors.New("labelings cannot be compared")
