@@ -295,14 +295,25 @@ func printAgreement(w io.Writer, correlations []eval.Figures) {
 		printTable(w, []column{left("over models"), left("data set"), left("and"), number("models"), number("spearman"), number("pearson")}, rows)
 		fmt.Fprintln(w)
 	}
-	told := map[string]bool{}
+	var reasons []string
+	pairs := map[string][]string{} // of each reason
 	for _, f := range correlations {
-		if why := figureOf(f, "spearman"); strings.HasPrefix(why, "none: ") {
-			line := fmt.Sprintf("correlation of %s and %s: %s", figureOf(f, "dataset_a"), figureOf(f, "dataset_b"), why)
-			if !told[line] {
-				told[line] = true
-				fmt.Fprintln(w, line)
-			}
+		if _, ok := f.Lookup("spearman"); ok {
+			continue
 		}
+		why := strings.TrimPrefix(figureOf(f, "spearman"), "none: ")
+		if pairs[why] == nil {
+			reasons = append(reasons, why)
+		}
+		if pair := figureOf(f, "dataset_a") + " and " + figureOf(f, "dataset_b"); !slices.Contains(pairs[why], pair) {
+			pairs[why] = append(pairs[why], pair)
+		}
+	}
+	for _, why := range reasons {
+		more := ""
+		if n := len(pairs[why]) - 1; n > 0 {
+			more = fmt.Sprintf(", nor of %s", plural(n, "other pair"))
+		}
+		fmt.Fprintf(w, "no correlation of %s%s: %s\n", pairs[why][0], more, why)
 	}
 }

@@ -119,6 +119,19 @@ func TestTransferTable(t *testing.T) {
 	if _, err := e.Table(nil); !errors.Is(err, ErrTransfer) {
 		t.Error(err)
 	}
+	// A model that has other rows than the first is told.
+	small, large := cellOf("a", "x", 0.5), cellOf("b", "x", 0.5)
+	for c, rows := range map[*TransferCell]int64{small: 10, large: 20} {
+		for _, name := range []string{"train_rows", "test_rows", "classes"} {
+			c.Figures.add(name, rows, "")
+		}
+	}
+	if r, err = e.Table([]*TransferCell{small, large}); err != nil || len(r.Notes) != 1 || !strings.Contains(r.Notes[0], "a has 10 train rows") {
+		t.Errorf("%+v %v", r, err)
+	}
+	if r, err = e.Table([]*TransferCell{small, cellOf("b", "x", 0.5)}); err != nil || len(r.Notes) != 0 {
+		t.Errorf("%+v %v", r, err)
+	}
 	// Models that are all equal have no correlation.
 	var flat []*TransferCell
 	for i := range 3 {
