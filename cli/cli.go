@@ -144,6 +144,7 @@ func commands() []*ucli.Command {
 		evalCommand(),
 		diagnoseCommand(),
 		compareCommand(),
+		cardCommand(),
 		reportCommand(),
 		duplicatesCommand(),
 		labelErrorsCommand(),

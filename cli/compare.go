@@ -33,6 +33,7 @@ func compareCommand() *ucli.Command {
 			outputFlag("write the rows to `FILE`: .csv (all that were compared) or .html (those that moved)"),
 			&ucli.StringFlag{Name: "images", Usage: "`DIR` where keys are paths of images, for .html"},
 			noCodesFlag(),
+			cardFlag(),
 		},
 		Action: action([]string{"BANK", "BANK2…"}, runCompare),
 	}
@@ -59,6 +60,9 @@ func runCompare(ctx context.Context, s *session, c *ucli.Context, args []string)
 	}
 	return s.reading(ctx, func(db *store.DB) error {
 		return snapshots(db, args, func(banks []*store.Snapshot) error {
+			if err := s.uses(ctx, banks...); err != nil {
+				return err
+			}
 			progress := s.newBar("compare", "rows", -1)
 			defer progress.close()
 			r, err := e.Run(ctx, banks, eval.RunOptions{

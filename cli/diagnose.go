@@ -38,6 +38,7 @@ func diagnoseCommand() *ucli.Command {
 			&ucli.StringFlag{Name: "view-pairs", Usage: "compare `N` pairs of views", DefaultText: "8192"},
 			seedFlag(),
 			noCodesFlag(),
+			cardFlag(),
 		},
 		Action: action([]string{"BANK"}, runDiagnose),
 	}
@@ -56,6 +57,14 @@ func runDiagnose(ctx context.Context, s *session, c *ucli.Context, args []string
 	return s.reading(ctx, func(db *store.DB) error {
 		return snapshot(db, args[0], func(bank *store.Snapshot) error {
 			run := func(views *store.Snapshot) error {
+				if err := s.uses(ctx, bank); err != nil {
+					return err
+				}
+				if views != nil {
+					if err := s.uses(ctx, views); err != nil {
+						return err
+					}
+				}
 				progress := s.newBar("diagnose", "rows", -1)
 				defer progress.close()
 				result, err := d.Run(ctx, bank, views, eval.RunOptions{

@@ -18,7 +18,7 @@ import (
 func evalCommand() *ucli.Command {
 	return &ucli.Command{
 		Name: "eval", Usage: "score a bank",
-		Subcommands: []*ucli.Command{
+		Subcommands: withCards(
 			evalKNNCommand(),
 			evalFewShotCommand(),
 			evalPseudoCommand(),
@@ -27,7 +27,7 @@ func evalCommand() *ucli.Command {
 			evalGroupsCommand(),
 			evalRobustnessCommand(),
 			evalTransferCommand(),
-		},
+		),
 	}
 }
 
@@ -147,6 +147,9 @@ func evalKNN(ctx context.Context, s *session, c *ucli.Context, db *store.DB, e e
 		return snapshot(db, p.test, func(queries *store.Snapshot) error {
 			rule, err := e.Protocol()
 			if err != nil {
+				return err
+			}
+			if err := s.uses(ctx, gallery, queries); err != nil {
 				return err
 			}
 			if why := s.whole(c, gallery, rule.SearchMetric()); why != "" {

@@ -100,6 +100,9 @@ func (t transforms) open(ctx context.Context, s *session, db *store.DB, banks ..
 			return nil, bankError(db, bank, err)
 		}
 		o.snapshots = append(o.snapshots, snap)
+		if err := s.uses(ctx, snap); err != nil {
+			return nil, err
+		}
 		if t.gem == nil {
 			return eval.NewSet(ctx, snap)
 		}

@@ -162,7 +162,9 @@ func TestReportEdges(t *testing.T) {
 }
 
 // In a browser, at two widths, light and dark: nothing is logged, every image and
-// plot is drawn, nothing is wider than the window.
+// plot is drawn, nothing is wider than the window. Without a browser the test says so
+// and is skipped; MEMBANK_REQUIRE_BROWSER=1, which .ci/run sets where it finds one,
+// makes that a failure.
 func TestReportInBrowser(t *testing.T) {
 	browser := ""
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
@@ -172,6 +174,9 @@ func TestReportInBrowser(t *testing.T) {
 		}
 	}
 	if browser == "" {
+		if os.Getenv("MEMBANK_REQUIRE_BROWSER") != "" {
+			t.Fatal("no chromium on this machine, and MEMBANK_REQUIRE_BROWSER is set")
+		}
 		t.Skip("no chromium on this machine: the page is not opened")
 	}
 	page, _, _ := reportPageOf(t)

@@ -35,6 +35,7 @@ type session struct {
 	log         *slog.Logger
 	served      *served    // what a server runs the command with; nil: a process of its own
 	remote      *farServer // the server that --db names; nil: a directory
+	card        *cardRun   // the protocol card under way; nil: none
 }
 
 // verb is what a command does with its checked positionals.
@@ -52,6 +53,9 @@ func action(names []string, run verb) ucli.ActionFunc {
 		if err != nil {
 			return err
 		}
+		if s.card, err = newCardRun(c, s); err != nil {
+			return err
+		}
 		if s.remote != nil {
 			if route := s.remote.routeOf(s, c); route != nil {
 				return s.remote.forward(c.Context, s, c, route, args)
@@ -62,6 +66,11 @@ func action(names []string, run verb) ucli.ActionFunc {
 		}
 		if err := run(c.Context, s, c, args); err != nil {
 			return err
+		}
+		if s.card != nil {
+			if err := s.card.write(s); err != nil {
+				return err
+			}
 		}
 		return s.stdout.err
 	}
@@ -141,6 +150,11 @@ func (s *session) remark(format string, a ...any) {
 
 // emit prints a result: the document with --json, else what people reads.
 func (s *session) emit(document any, people func(w io.Writer)) error {
+	if s.card != nil {
+		if err := s.card.found(document); err != nil {
+			return err
+		}
+	}
 	if s.json {
 		return printJSON(s.stdout, document)
 	}
