@@ -98,10 +98,10 @@ func TestClassesAreMatchedByName(t *testing.T) {
 		t.Errorf("the cat is %+v", p)
 	}
 	want := []ClassAccuracy{
-		{Label: 0, Name: "cat", Queries: 1, Top1: 1, Top5: 1, Correct1: 1, Correct5: 1},
-		{Label: 1, Name: "dog", Queries: 1, Top1: 1, Top5: 1, Correct1: 1, Correct5: 1},
-		{Label: 2, Name: "owl", Queries: 1, Top1: 1, Top5: 1, Correct1: 1, Correct5: 1},
-		{Label: 3, Name: "yak", Unseen: true, Queries: 1},
+		{Label: 0, Name: "cat", Queries: 1, Top1: 1, Top5: 1, Correct1: 1, Correct5: 1, Taken: map[int64]int64{0: 1}},
+		{Label: 1, Name: "dog", Queries: 1, Top1: 1, Top5: 1, Correct1: 1, Correct5: 1, Taken: map[int64]int64{1: 1}},
+		{Label: 2, Name: "owl", Queries: 1, Top1: 1, Top5: 1, Correct1: 1, Correct5: 1, Taken: map[int64]int64{2: 1}},
+		{Label: 3, Name: "yak", Unseen: true, Queries: 1, Taken: map[int64]int64{0: 1}}, // it points where the cat does
 	}
 	if got := result.Results[0].PerClass; !reflect.DeepEqual(got, want) {
 		t.Errorf("per class %+v, want %+v", got, want)
