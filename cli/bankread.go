@@ -100,11 +100,8 @@ func runBankGet(ctx context.Context, s *session, c *ucli.Context, args []string)
 				return err
 			}
 		}
-		rows := memory.Contents{Positions: ids}
-		if rows.Views, err = b.Gather(ctx, ids); err != nil {
-			return err
-		}
-		if rows.Column, err = b.Columns(ids); err != nil {
+		rows, err := b.Rows(ctx, ids)
+		if err != nil {
 			return err
 		}
 		return s.printBankRows(c.String("output"), rows)

@@ -31,6 +31,25 @@ func (b *Bank) GatherInto(ctx context.Context, ids []int64, into []simd.Matrix) 
 	return b.gather(ids, into)
 }
 
+// Rows is Gather and Columns of one moment: whatever others write meanwhile, a row
+// and its version, label and key belong together. Errors: ErrID.
+func (b *Bank) Rows(ctx context.Context, ids []int64) (Contents, error) {
+	if err := ctx.Err(); err != nil {
+		return Contents{}, err
+	}
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	if err := b.usable(); err != nil {
+		return Contents{}, err
+	}
+	c := Contents{Positions: ids}
+	var err error
+	if c.Views, err = b.gather(ids, nil); err == nil {
+		c.Column, err = b.columns(ids)
+	}
+	return c, err
+}
+
 // gather is Gather with the lock held.
 func (b *Bank) gather(ids []int64, into []simd.Matrix) ([]simd.Matrix, error) {
 	if err := b.checkIDs(ids); err != nil {

@@ -149,7 +149,7 @@ func (q *Queue) pushed(rows []simd.Matrix, o PushOptions) (*change, Written) {
 	return c, Written{Rows: count, Step: s.stepOf(o.Step), Cursor: s.Cursor, Fill: s.Fill, Dropped: n - count}
 }
 
-// Contents are rows of a queue in some order.
+// Contents are rows of a bank in some order, with their versions, labels and keys.
 type Contents struct {
 	Positions []int64
 	Views     []simd.Matrix // [views] of [len(Positions)][dim]

@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"errors"
 	"slices"
 	"sync"
 	"testing"
@@ -189,5 +190,47 @@ func TestRanksPushAtOnce(t *testing.T) {
 	}
 	if len(seen) != ranks*pushes {
 		t.Fatalf("%d batches of %d", len(seen), ranks*pushes)
+	}
+}
+
+// What Rows reads is of one moment: a row is that of its version, and of its label,
+// whoever writes meanwhile.
+func TestRowsAreOfOneMoment(t *testing.T) {
+	b := mustCreate(t, database(t), "slots", Config{Kind: KindSlots, Rows: 64, Views: []View{{Dim: 4, Init: InitZeros}}}, CreateOptions{})
+	s, err := b.Slots()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids := make([]int64, 64)
+	for i := range ids {
+		ids[i] = int64(i)
+	}
+	const steps = 400
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for step := int64(1); step <= steps; step++ {
+			m := simd.NewMatrix(len(ids), 4)
+			for i := range m.Data {
+				m.Data[i] = float32(step)
+			}
+			mustUpdate(t, s, ids, m, UpdateOptions{Renorm: RenormNone, Step: step, Durability: Memory, Labels: slices.Repeat([]int64{step}, len(ids))})
+		}
+	}()
+	for reads, last := 0, int64(0); last < steps && !t.Failed(); reads++ {
+		c, err := b.Rows(background, ids)
+		if err != nil {
+			t.Fatal(err)
+		}
+		last = max(0, c.Version[0])
+		for i, id := range c.Positions {
+			if v := max(0, c.Version[i]); v != last || c.Views[0].Row(i)[0] != float32(v) || last > 0 && c.Labels[i] != last {
+				t.Errorf("read %d: row %d is of step %v, its version of %d, that of row 0 of %d", reads, id, c.Views[0].Row(i)[0], c.Version[i], last)
+			}
+		}
+	}
+	<-done
+	if _, err := b.Rows(background, []int64{64}); !errors.Is(err, ErrID) {
+		t.Errorf("a row that there is not: %v", err)
 	}
 }
