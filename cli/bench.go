@@ -22,7 +22,7 @@ func benchCommand() *ucli.Command {
 	dim := &ucli.StringFlag{Name: "dim", Usage: "`DIM` dimensions", DefaultText: "384; evaluate 768"}
 	rows := &ucli.StringFlag{Name: "rows", Usage: "`N` rows", DefaultText: "400000"}
 	return &ucli.Command{
-		Name: "bench", Usage: "measure speed beside the machine's limits, and torture the store",
+		Name: "bench", Usage: "measure speed beside the machine's limits, torture the store, soak the server",
 		Subcommands: []*ucli.Command{
 			{
 				Name: "kernels", Usage: "the kernels of every SIMD level, against FMA and int8 peak and memory",
@@ -104,6 +104,7 @@ func benchCommand() *ucli.Command {
 				},
 				Action: action(nil, runTorture),
 			},
+			benchSoakCommand(),
 		},
 	}
 }
