@@ -62,7 +62,7 @@ func (c Compare) Run(ctx context.Context, banks []*store.Snapshot, o RunOptions)
 	}
 	each, widest := int64(0), 0
 	for _, b := range banks {
-		each += 4*int64(b.Dim()) + 16*int64(c.K) + 128
+		each += 4*int64(b.Dim()) + 16*int64(c.K+margin(c.K)) + 128
 		widest = max(widest, b.Dim())
 	}
 	c.Rows = max(2, min(c.Rows, int(o.Memory/2/(each+16*int64(widest)))))

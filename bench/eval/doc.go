@@ -98,10 +98,12 @@
 //	views by object          LiDAR                                    lidar.go
 //	figures                  thresholds, and who drew them            verdict.go
 //
-// All but the search computes in float64, as sums of products that simd.Products
-// takes in one order (strips.go): a collapsed space is where float32 ends. Second
-// moments are of rows less their mean, for the same reason. Samples are chosen by a
-// seed and recorded with their size.
+// All computes in float64, as sums of products that simd.Products takes in one order
+// (strips.go): a collapsed space is where float32 ends. The search does not, so it
+// finds some neighbours more than asked for, and float64 chooses among them; where
+// they do not suffice, among all rows (settle.go). Second moments are of rows less
+// their mean, for the same reason. Samples are chosen by a seed and recorded with
+// their size.
 //
 // # Finding rows
 //

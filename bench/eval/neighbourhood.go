@@ -11,8 +11,8 @@ import (
 )
 
 // neighbourhood is the k nearest other rows of every row of a sample, within the
-// sample: the one search that all figures about neighbours share. Rows are known by
-// their position in the sample.
+// sample, by float64 (settle.go): the one search that all figures about neighbours
+// share. Rows are known by their position in the sample.
 type neighbourhood struct {
 	k      int // of each row; fewer where the sample is smaller
 	metric index.Metric
@@ -38,7 +38,7 @@ func findNeighbours(ctx context.Context, s *store.Snapshot, of *sample, k int, m
 	if nb.k < 1 {
 		return nb, nil
 	}
-	g := index.GraphOptions{K: nb.k, Metric: metric, NoCodes: o.NoCodes, Threads: o.Threads, Memory: o.Memory, Progress: o.Progress}
+	g := index.GraphOptions{K: min(nb.k+margin(nb.k), len(of.rows)-1), Metric: metric, NoCodes: o.NoCodes, Threads: o.Threads, Memory: o.Memory, Progress: o.Progress}
 	_, err := ix.Graph(ctx, g, func(row int64, hits []index.Hit) error {
 		list := slices.Clone(hits)
 		for i := range list {
@@ -47,7 +47,10 @@ func findNeighbours(ctx context.Context, s *store.Snapshot, of *sample, k int, m
 		nb.hits[position(row)] = list
 		return nil
 	})
-	return nb, err
+	if err != nil {
+		return nil, err
+	}
+	return nb, nb.settle(ctx, of.vectors, o.Threads)
 }
 
 // occurrences is N(x): how many rows have x among their neighbours.
