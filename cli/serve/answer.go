@@ -100,14 +100,15 @@ func (h *held) close() {
 	}
 }
 
-// send writes the answer, each piece with a deadline of its own.
-func (h *held) send(w http.ResponseWriter) error {
+// send writes the answer, each piece with a deadline of its own, pause from when it
+// is its turn.
+func (h *held) send(w http.ResponseWriter, pause time.Duration) error {
 	w.Header().Set("Content-Length", strconv.FormatInt(h.size, 10))
 	w.WriteHeader(http.StatusOK)
 	control := http.NewResponseController(w)
-	control.SetWriteDeadline(time.Now().Add(writePause))
+	control.SetWriteDeadline(time.Now().Add(pause))
 	for _, piece := range h.pieces {
-		control.SetWriteDeadline(time.Now().Add(writePause))
+		control.SetWriteDeadline(time.Now().Add(pause))
 		if _, err := w.Write(piece); err != nil {
 			return err
 		}
@@ -121,7 +122,7 @@ func (h *held) send(w http.ResponseWriter) error {
 	for piece := make([]byte, writePiece); ; {
 		n, err := h.file.Read(piece)
 		if n > 0 {
-			control.SetWriteDeadline(time.Now().Add(writePause))
+			control.SetWriteDeadline(time.Now().Add(pause))
 			if _, err := w.Write(piece[:n]); err != nil {
 				return err
 			}

@@ -155,13 +155,13 @@ func (s *Server) command(route *Route, w http.ResponseWriter, r *http.Request) e
 	h.Set("Cache-Control", "no-store")
 	if call.File == nil {
 		h.Set("Content-Type", route.answerType(call.Text))
-		return sent{out.send(w)}.orNil()
+		return sent{out.send(w, s.leave)}.orNil()
 	}
 	summary := out.text()
 	summary = summary[:min(len(summary), 16<<10)]
 	h.Set(summaryHeader, url.PathEscape(string(summary)))
 	h.Set("Content-Type", fileType(extension))
-	return sent{file.send(w)}.orNil()
+	return sent{file.send(w, s.leave)}.orNil()
 }
 
 // sent is a failure after the answer had begun: there is nobody left to tell.

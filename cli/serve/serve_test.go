@@ -376,45 +376,6 @@ func TestSlowlorisHoldsNoWorker(t *testing.T) {
 	lines.Wait()
 }
 
-// More requests than can work or wait are sent away with 429 or 503 and
-// Retry-After, and nothing else; those that are let in are answered.
-func TestOverload(t *testing.T) {
-	s := startToy(t, Options{Workers: 2}, func(ctx context.Context, c *Call) error {
-		time.Sleep(time.Millisecond)
-		return echo(ctx, c)
-	})
-	var mu sync.Mutex
-	counts := map[int]int{}
-	client := &http.Client{Transport: &http.Transport{MaxConnsPerHost: 500}}
-	defer client.CloseIdleConnections()
-	var all sync.WaitGroup
-	for range 500 {
-		all.Go(func() {
-			r, _ := http.NewRequest("POST", "http://"+s.address+"/v1/banks/a/query", nil)
-			a, err := client.Do(r)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			text, _ := io.ReadAll(a.Body)
-			a.Body.Close()
-			mu.Lock()
-			defer mu.Unlock()
-			counts[a.StatusCode]++
-			if a.StatusCode != 200 {
-				wantFault(t, a, string(text), a.StatusCode, "overloaded")
-				if a.Header.Get("Retry-After") == "" || a.StatusCode != 429 && a.StatusCode != 503 {
-					t.Errorf("status %d, Retry-After %q", a.StatusCode, a.Header.Get("Retry-After"))
-				}
-			}
-		})
-	}
-	all.Wait()
-	if counts[200] < 34 || counts[200] == 500 {
-		t.Errorf("%v: of 500 at once some are answered and some sent away", counts)
-	}
-}
-
 func TestPanicsAreAnswered(t *testing.T) {
 	s := startToy(t, Options{}, func(ctx context.Context, c *Call) error {
 		if c.Words[0] == "ls" {

@@ -74,6 +74,7 @@ type Server struct {
 	active   atomic.Int64 // requests inside handlers
 	headers  time.Duration
 	pause    time.Duration // of a body
+	leave    time.Duration // for each piece of an answer
 }
 
 // New makes a server for a listener.
@@ -104,7 +105,7 @@ func New(l net.Listener, o Options) (*Server, error) {
 		light:   newLane(64, 256, 10*time.Second),
 		uploads: newLane(2*o.Workers, int64(2*o.Workers), 10*time.Second),
 		buffers: &allowance{most: bufferedBodies},
-		headers: headerTime, pause: readPause,
+		headers: headerTime, pause: readPause, leave: writePause,
 	}
 	return s, s.routes()
 }
