@@ -57,23 +57,17 @@ func panelsBytes(rows, dim int, t DType) uint64 {
 	return headerSize + uint64(lanesOf(rows))*uint64(dim)*uint64(t.size())
 }
 
-// encodePanels packs the rows of m into a panels record. scratch has room for the
-// panels of an f16 bank as float32; value is reused if it is large enough.
-func encodePanels(value []byte, scratch []float32, m simd.Matrix, t DType) []byte {
-	n := int(panelsBytes(m.Rows, m.Dim, t))
-	if cap(value) < n {
-		value = make([]byte, n)
-	}
-	value = value[:n]
-	elements := lanesOf(m.Rows) * m.Dim
+// encodePanels packs the rows of m into their part of the payload. scratch has room
+// for these panels of an f16 bank as float32.
+func encodePanels(payload []byte, scratch []float32, m simd.Matrix, t DType) {
 	switch t {
 	case F16:
-		simd.Pack(scratch[:elements], m)
-		simd.NarrowHalf(view[uint16](value[headerSize:]), scratch[:elements])
+		scratch = scratch[:lanesOf(m.Rows)*m.Dim]
+		simd.Pack(scratch, m)
+		simd.NarrowHalf(view[uint16](payload), scratch)
 	default:
-		simd.Pack(view[float32](value[headerSize:]), m)
+		simd.Pack(view[float32](payload), m)
 	}
-	return value
 }
 
 // decodePanels is the inverse: the payload itself for f32, scratch filled for f16.

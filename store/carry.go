@@ -54,10 +54,14 @@ func (p *pipeline) reopen(ctx context.Context, s *Snapshot, leave func(row int64
 // takeBack fills f with all rows of a block, as they are.
 func (f *filling) takeBack(s *Snapshot, block int) error {
 	ref := s.g.blocks[block]
-	f.rows, f.maxNorm = ref.rows, ref.maxNorm
+	f.maxNorm = ref.maxNorm
 	r := s.NewReader()
 	err := r.View(block, func(b *Block) error {
-		simd.Unpack(f.vectors.Slice(0, ref.rows), b.Panels)
+		for f.rows < ref.rows {
+			n := min(simd.PanelRows, ref.rows-f.rows)
+			simd.Unpack(f.panel.Slice(0, n), b.Panels[f.rows*b.Dim:][:simd.PanelRows*b.Dim])
+			f.added(n)
+		}
 		f.scale = append(f.scale, b.Scale[:ref.rows]...)
 		f.bias = append(f.bias, b.Bias[:ref.rows]...)
 		return nil
@@ -87,7 +91,6 @@ func (f *filling) takeLive(s *Snapshot, block int, leave func(row int64) bool) (
 		return nil, err
 	}
 	err = r.Columns(block, func(c *Columns) error {
-		var half []uint16
 		rows := Rows{Vectors: vectors}
 		if f.keyed {
 			rows.Keys = c.Keys(nil)
@@ -102,7 +105,7 @@ func (f *filling) takeLive(s *Snapshot, block int, leave func(row int64) bool) (
 			if leave != nil && leave(row) {
 				continue
 			}
-			if _, err := f.addVector(vectors.Row(i), g.dtype, &half); err != nil {
+			if _, err := f.addVector(vectors.Row(i)); err != nil {
 				return place{g.bank, block}.damaged("panels", err.Error())
 			}
 			f.numbers = append(f.numbers, row)

@@ -8,14 +8,20 @@ import (
 	"membank/simd"
 )
 
-// filling is a block that rows are added to.
+// filling is a block that rows are added to. Its vectors are packed a panel at a
+// time, while they are in the cache.
 type filling struct {
-	first       int64   // position of the first row
-	numbers     []int64 // row numbers; nil: first, first+1, …
-	list        []int32 // of a grouped bank, ascending; nil: not known yet
+	dtype       DType
+	capacity    int         // rows of a full block
+	value       []byte      // the panels record, as far as panels are whole
+	panel       simd.Matrix // the rows of the panel being filled
+	scratch     []float32   // of an f16 bank, that panel before it is narrowed
+	half        []uint16    // of an f16 bank, one row
+	first       int64       // position of the first row
+	numbers     []int64     // row numbers; nil: first, first+1, …
+	list        []int32     // of a grouped bank, ascending; nil: not known yet
 	rows        int
 	keyed       bool
-	vectors     simd.Matrix // as many rows as a full block has
 	scale, bias []float32
 	keys        []string
 	labels      []int64
@@ -23,22 +29,27 @@ type filling struct {
 	maxNorm     float64
 }
 
-// addVector copies x into the next row and computes its columns. An error leaves
-// the filling as it was. Of an f16 bank the norm is that of the rounded values.
-func (f *filling) addVector(x []float32, t DType, half *[]uint16) (zero bool, err error) {
-	to := f.vectors.Row(f.rows)
-	copy(to, x)
+func newFilling(dim int, t DType) *filling {
+	f := &filling{dtype: t, capacity: blockRows(dim, t), panel: simd.NewMatrix(simd.PanelRows, dim), attributes: map[string][]Value{}}
 	if t == F16 {
-		if cap(*half) < len(x) {
-			*half = make([]uint16, len(x))
-		}
-		h := (*half)[:len(x)]
-		simd.NarrowHalf(h, to)
-		simd.WidenHalf(to, h)
+		f.scratch, f.half = make([]float32, simd.PanelRows*dim), make([]uint16, dim)
+	}
+	return f
+}
+
+// addVector copies x into the next row and computes its columns; addColumns must
+// follow. An error leaves the filling as it was. Of an f16 bank the norm is that of
+// the rounded values.
+func (f *filling) addVector(x []float32) (zero bool, err error) {
+	to := f.panel.Row(f.rows % simd.PanelRows)
+	copy(to, x)
+	if f.dtype == F16 {
+		simd.NarrowHalf(f.half, to)
+		simd.WidenHalf(to, f.half)
 	}
 	norm := simd.Norm(to)
 	if !isFinite(norm) {
-		return false, badVector(x, t)
+		return false, badVector(x, f.dtype)
 	}
 	f.maxNorm = max(f.maxNorm, norm)
 	f.scale = append(f.scale, float32(1/max(norm, epsilon)))
@@ -77,12 +88,41 @@ func (f *filling) addColumns(r Rows, i int, label int64) {
 		}
 		f.attributes[a.Name] = append(values, a.Values[i])
 	}
-	f.rows++
+	f.added(1)
+}
+
+// added counts n rows that were put into the panel being filled, which n does not
+// overrun.
+func (f *filling) added(n int) {
+	f.rows += n
+	if f.rows%simd.PanelRows == 0 {
+		f.pack(f.rows-simd.PanelRows, simd.PanelRows)
+	}
+}
+
+// panels completes the panels record and returns it.
+func (f *filling) panels() []byte {
+	if rest := f.rows % simd.PanelRows; rest > 0 {
+		f.pack(f.rows-rest, rest)
+	}
+	f.value = f.value[:panelsBytes(f.rows, f.panel.Dim, f.dtype)]
+	return f.value
+}
+
+// pack puts rows of the panel being filled into the record, as those from first on.
+func (f *filling) pack(first, rows int) {
+	dim := f.panel.Dim
+	if need := int(panelsBytes(f.capacity, dim, f.dtype)); cap(f.value) < need {
+		f.value = make([]byte, need)
+	}
+	from, to := panelsBytes(first, dim, f.dtype), panelsBytes(first+rows, dim, f.dtype)
+	encodePanels(f.value[from:to:to], f.scratch, f.panel.Slice(0, rows), f.dtype)
 }
 
 func (f *filling) reset() {
 	clear(f.keys)
-	*f = filling{vectors: f.vectors, numbers: f.numbers[:0], list: f.list[:0], scale: f.scale[:0], bias: f.bias[:0],
+	*f = filling{dtype: f.dtype, capacity: f.capacity, value: f.value, panel: f.panel, scratch: f.scratch, half: f.half,
+		numbers: f.numbers[:0], list: f.list[:0], scale: f.scale[:0], bias: f.bias[:0],
 		keys: f.keys[:0], labels: f.labels[:0], attributes: map[string][]Value{}}
 }
 
@@ -96,7 +136,7 @@ type feed struct {
 // makeRoom sees to it that the filling can take a row. Rows with keys of their
 // own and rows without never share a block.
 func (d *feed) makeRoom(ctx context.Context, keyed bool) error {
-	if f := d.filling; f != nil && f.rows > 0 && (f.rows == f.vectors.Rows || f.keyed != keyed) {
+	if f := d.filling; f != nil && f.rows > 0 && (f.rows == f.capacity || f.keyed != keyed) {
 		if err := d.seal(ctx); err != nil {
 			return err
 		}

@@ -8,12 +8,11 @@ import (
 	"sync/atomic"
 
 	"github.com/dgraph-io/badger/v4"
-	"membank/simd"
 )
 
 // A Writer's rows pass three stations that work at the same time: the caller
-// checks rows and fills a block; one goroutine packs full blocks and computes
-// their checksums; Badger writes and syncs the transactions of packed blocks.
+// checks rows and packs them into a block; one goroutine completes full blocks and
+// computes their checksums; Badger writes and syncs the transactions of blocks.
 
 const (
 	// transactionBytes is how much is synced at once: eight blocks. Each sync
@@ -57,9 +56,8 @@ type pipeline struct {
 	entries []blockEntry
 	written []recordRef // all records
 	batch   []*badger.Entry
-	bytes   int64 // of the batch
-	small   int64 // of its values that stay below valueThreshold, with their keys
-	scratch []float32
+	bytes   int64       // of the batch
+	small   int64       // of its values that stay below valueThreshold, with their keys
 	spare   chan []byte // values that Badger is finished with
 
 	ahead   chan struct{} // a token a transaction under way
@@ -74,12 +72,8 @@ func newPipeline(db *DB, m *manifest) *pipeline {
 	p := &pipeline{db: db, dtype: m.dtype, dim: m.dim, bank: m.id,
 		free: make(chan *filling, 2), full: make(chan *filling, 2), done: make(chan struct{}),
 		spare: make(chan []byte, 16), ahead: make(chan struct{}, transactionsAhead), failed: make(chan struct{})}
-	rows := blockRows(m.dim, m.dtype)
-	if m.dtype == F16 {
-		p.scratch = make([]float32, rows*m.dim)
-	}
 	for range cap(p.free) {
-		p.free <- &filling{vectors: simd.NewMatrix(rows, m.dim), attributes: map[string][]Value{}}
+		p.free <- newFilling(m.dim, m.dtype)
 	}
 	go p.pack()
 	return p
@@ -131,6 +125,12 @@ func (p *pipeline) err() error {
 func (p *pipeline) empty(ctx context.Context) (*filling, error) {
 	select {
 	case f := <-p.free:
+		if f.value == nil {
+			select {
+			case f.value = <-p.spare:
+			default:
+			}
+		}
 		return f, nil
 	case <-p.failed:
 		return nil, p.err()
@@ -197,13 +197,10 @@ func (p *pipeline) packBlock(f *filling) error {
 	e := blockEntry{blockRef: blockRef{first: f.first, rows: f.rows, keyed: f.keyed, maxNorm: f.maxNorm}, names: map[string]recordRef{}}
 	h := header{dtype: p.dtype, bank: p.bank, rows: uint32(f.rows), dim: uint32(p.dim)}
 
-	var value []byte
-	select {
-	case value = <-p.spare:
-	default:
-	}
+	value := f.panels()
+	f.value = nil // Badger's now
 	var err error
-	if e.panels, err = p.add(kindPanels, h, encodePanels(value, p.scratch, f.vectors.Slice(0, f.rows), p.dtype)); err != nil {
+	if e.panels, err = p.add(kindPanels, h, value); err != nil {
 		return err
 	}
 

@@ -191,7 +191,6 @@ func (w *rewrite) draft() *manifest {
 func (w *rewrite) write(ctx context.Context, gather *gatherer, window *window, keyed bool) error {
 	g := w.s.g
 	live := g.next - g.dead
-	var half []uint16
 	d := feed{pipeline: w.pipeline}
 	list := 0
 	for from := int64(0); from < live; from = window.to {
@@ -208,7 +207,7 @@ func (w *rewrite) write(ctx context.Context, gather *gatherer, window *window, k
 				return err
 			}
 			f := d.filling
-			if _, err := f.addVector(window.vectors.Row(i), g.dtype, &half); err != nil {
+			if _, err := f.addVector(window.vectors.Row(i)); err != nil {
 				return place{g.bank, -1}.damaged("panels", fmt.Sprintf("row %d: %v", window.rows[i], err))
 			}
 			f.numbers = append(f.numbers, window.rows[i])

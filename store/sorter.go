@@ -25,12 +25,12 @@ func checkAssigned(list []int32, b *Block, lists int) error {
 	return nil
 }
 
-// sorter puts the rows of a full block into the order of their lists before it is
-// packed. It keeps a block of vectors and its panels.
+// sorter puts the rows of a full block into the order of their lists. It keeps a
+// block of vectors.
 type sorter struct {
 	assign Assigner
 	lists  int
-	panels []float32
+	panels []float32 // of an f16 bank
 	spare  simd.Matrix
 	block  Block
 }
@@ -39,14 +39,15 @@ type sorter struct {
 // the order they came in.
 func (s *sorter) byList(f *filling) error {
 	if s.spare.Rows == 0 {
-		s.spare = simd.NewMatrix(f.vectors.Rows, f.vectors.Dim)
-		s.panels = make([]float32, lanesOf(f.vectors.Rows)*f.vectors.Dim)
+		s.spare = simd.NewMatrix(f.capacity, f.panel.Dim)
+		if f.dtype == F16 {
+			s.panels = make([]float32, f.capacity*f.panel.Dim)
+		}
 	}
 	b := &s.block
-	b.size(f.rows, f.vectors.Dim)
+	b.size(f.rows, f.panel.Dim)
 	b.MaxNorm = f.maxNorm
-	b.Panels = s.panels[:b.Lanes*b.Dim]
-	simd.Pack(b.Panels, f.vectors.Slice(0, f.rows))
+	b.Panels = decodePanels(f.panels()[headerSize:], s.panels, f.dtype)
 	clear(b.Dead)
 	copy(b.Row, f.numbers)
 	copy(b.Scale, f.scale)
@@ -66,17 +67,18 @@ func (s *sorter) byList(f *filling) error {
 		order[i] = i
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(f.list[a], f.list[b]) })
-	f.permute(order, &s.spare)
+	simd.Unpack(s.spare.Slice(0, f.rows), b.Panels)
+	f.permute(order, s.spare)
 	return nil
 }
 
-// permute puts row order[i] into place i. spare has as many rows as f.vectors,
-// and they change places.
-func (f *filling) permute(order []int, spare *simd.Matrix) {
-	for i, from := range order {
-		copy(spare.Row(i), f.vectors.Row(from))
+// permute puts row order[i] into place i. vectors are the rows as they were.
+func (f *filling) permute(order []int, vectors simd.Matrix) {
+	f.rows = 0
+	for _, from := range order {
+		copy(f.panel.Row(f.rows%simd.PanelRows), vectors.Row(from))
+		f.added(1)
 	}
-	f.vectors, *spare = *spare, f.vectors
 	f.numbers, f.list = permuted(f.numbers, order), permuted(f.list, order)
 	f.scale, f.bias = permuted(f.scale, order), permuted(f.bias, order)
 	f.labels = permuted(f.labels, order)

@@ -113,7 +113,6 @@ func (u *overwrite) write(ctx context.Context) error {
 	g := u.s.g
 	keyed := g.keyed()
 	const piece = 1 << 16 // what is known of the rows is read by so many at once
-	var half []uint16
 	for from := 0; from < len(u.rows); from += piece {
 		some := u.rows[from:min(from+piece, len(u.rows))]
 		known, err := u.s.Rows(ctx, some, Want{Attributes: true})
@@ -125,7 +124,7 @@ func (u *overwrite) write(ctx context.Context) error {
 			if err := u.makeRoom(ctx, keyed); err != nil {
 				return err
 			}
-			zero, err := u.filling.addVector(u.vectors.Row(from+i), g.dtype, &half)
+			zero, err := u.filling.addVector(u.vectors.Row(from + i))
 			if err != nil {
 				return &RowError{Row: int64(from + i), Err: err}
 			}

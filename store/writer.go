@@ -64,7 +64,6 @@ type Writer struct {
 	began    time.Time
 
 	feed
-	half []uint16 // scratch of one row
 
 	carried  carried // the bank's last block, if it is written again
 	stream   int64   // rows seen
@@ -230,7 +229,7 @@ func (w *Writer) append(ctx context.Context, r Rows) error {
 		if err != nil {
 			return &RowError{Row: position, Err: err}
 		}
-		zero, err := w.filling.addVector(r.Vectors.Row(i), w.draft.dtype, &w.half)
+		zero, err := w.filling.addVector(r.Vectors.Row(i))
 		if err != nil {
 			if w.options.SkipBad {
 				w.skipped = append(w.skipped, position)

@@ -61,6 +61,11 @@ func (h header) floats(dst []float32, src []byte, half []uint16) {
 	}
 }
 
+// native reports whether the elements lie in the file as they do in memory.
+func (h header) native() bool {
+	return h.kind == 'f' && h.size == 4 && h.order == binary.LittleEndian && binary.NativeEndian.Uint16([]byte{1, 0}) == 1
+}
+
 // integer converts the element at the start of src, for h of kind i, u or b. It
 // is not ok for an unsigned value beyond int64.
 func (h header) integer(src []byte) (v int64, ok bool) {

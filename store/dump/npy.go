@@ -108,6 +108,12 @@ func (a *array) rowsInOrder(ctx context.Context, m simd.Matrix) error {
 			return err
 		}
 		part := m.Slice(from, min(from+per, m.Rows))
+		if a.native() {
+			if err := a.fill(simd.Bytes(part.Data)); err != nil {
+				return err
+			}
+			continue
+		}
 		chunk := a.scratch(part.Rows * row)
 		if err := a.fill(chunk); err != nil {
 			return err
