@@ -178,6 +178,9 @@ func TestCodesDoNotChangeAnswers(t *testing.T) {
 					o.Floors = floorsOf(rng, want, draw < 2)
 					want = b.reference(queries, o)
 				}
+				if rapid.Bool().Draw(t, "some dims") {
+					o.firstDims = simd.CodeGroup * rapid.IntRange(1, 12).Draw(t, "groups")
+				}
 				ix := b.coded(t)
 				r, err := ix.Search(t.Context(), queries, o)
 				o.NoCodes = true

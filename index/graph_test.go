@@ -84,6 +84,12 @@ func TestGraphProperty(t *testing.T) {
 				o.K = 0
 			}
 			_, want = b.neighbours(o)
+			if o.K == 0 && rapid.Bool().Draw(t, "earlier") {
+				o.Earlier = true
+				for i := range want {
+					want[i] = slices.DeleteFunc(want[i], func(h Hit) bool { return h.Row >= wantRows[i] })
+				}
+			}
 		}
 		// At least what the answer to one row takes.
 		least := 2 * 5 * hitBytes * (m.Rows + 8)
@@ -200,6 +206,72 @@ func TestGraphEqualsSearchOnRealFeatures(t *testing.T) {
 			}
 		}
 		s.Close()
+	}
+}
+
+// With codes a join by a high floor looks at few of their dims, and at each pair
+// once; what it finds is the naive join.
+func TestJoinTakesFewDims(t *testing.T) {
+	rng := rand.New(rand.NewPCG(11, 12))
+	m := simd.NewMatrix(6000, 96)
+	for i := range m.Rows {
+		for d := range m.Dim { // a falling spectrum
+			m.Row(i)[d] = float32(rng.NormFloat64() / math.Sqrt(float64(d+1)))
+		}
+		if i%50 == 49 { // nearly a row before
+			for d, x := range m.Row(rng.IntN(i)) {
+				m.Row(i)[d] = x + 0.05*m.Row(i)[d]
+			}
+		}
+	}
+	b := newBank(m, nil, 512)
+	ix := b.coded(t)
+	ix.small = false
+	p := newPass(ix, Options{K: unlimited, HasMinScore: true, MinScore: 0.95, Threads: 1}, newBudget(1<<20), m.Slice(0, 600), make([]float64, 600), nil, route{})
+	if all := ix.basis.first; p.cascade.first >= all {
+		t.Fatalf("%d dims of %d", p.cascade.first, all)
+	}
+	_, hits, stats := graphOf(t, ix, GraphOptions{HasMinScore: true, MinScore: 0.95, Earlier: true})
+	pairs, unit := int64(0), make([][]float64, m.Rows)
+	for i := range unit {
+		norm := simd.Norm(m.Row(i))
+		for _, x := range m.Row(i) {
+			unit[i] = append(unit[i], float64(x)/norm)
+		}
+	}
+	for i := range unit {
+		found := map[int64]bool{}
+		for _, h := range hits[i] {
+			found[h.Row] = true
+		}
+		for j := range i {
+			score := 0.0
+			for d, x := range unit[i] {
+				score += x * unit[j][d]
+			}
+			if math.Abs(score-0.95) < 1e-6 {
+				t.Fatalf("rows %d and %d: %v is too near to the floor for this test", i, j, score)
+			}
+			if score >= 0.95 {
+				pairs++
+			}
+			if found[int64(j)] != (score >= 0.95) {
+				t.Fatalf("rows %d and %d: cosine %v, found: %v", i, j, score, found[int64(j)])
+			}
+		}
+	}
+	if stats.Edges != pairs || pairs < 100 {
+		t.Errorf("%d pairs, want %d", stats.Edges, pairs)
+	}
+	if whole := int64(m.Rows) * int64(m.Rows); stats.Coded > whole*3/4 {
+		t.Errorf("%d pairs compared of %d: later rows are looked at", stats.Coded, whole)
+	}
+}
+
+func TestEarlierTakesARange(t *testing.T) {
+	b := newBank(simd.NewMatrix(5, 3), nil, 32)
+	if _, err := b.index().Graph(t.Context(), GraphOptions{K: 2, Earlier: true}, nil); !errors.Is(err, ErrOptions) {
+		t.Errorf("the 2 nearest of earlier rows: %v", err)
 	}
 }
 

@@ -111,6 +111,8 @@ type Options struct {
 	// Progress, if set, is told now and then how many pairs of a query and a
 	// row are done. Calls do not overlap.
 	Progress func(done, total int64)
+
+	firstDims int // of codes; 0: as many as it takes
 }
 
 // Result is the answer to a batch.

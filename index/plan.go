@@ -95,7 +95,7 @@ func (p *pass) plan() {
 		p.cascade = newCascade(p.ix.basis, p.o.Metric, p.rows, p, true)
 		return
 	}
-	p.cascade = newCascade(p.ix.basis, p.o.Metric, p.rows, p, false)
+	p.cascade = newCascade(p.ix.basis.shortened(p.firstDims()), p.o.Metric, p.rows, p, false)
 	for t := range p.tiles {
 		p.tiles[t].sieve = &p.cascade.tiles[t]
 	}
@@ -113,9 +113,12 @@ func (p *pass) plan() {
 	}
 }
 
-// knowsFloors says whether every query comes with a floor, so that a seed would
+// knowsFloors says whether every query comes with its floor, so that a seed would
 // only cost time.
 func (p *pass) knowsFloors() bool {
+	if p.o.ranged() {
+		return true
+	}
 	for _, f := range p.known {
 		if f != f || math.IsInf(float64(f), -1) {
 			return false

@@ -29,19 +29,21 @@ const (
 
 // sift is what a worker needs for the cascade.
 type sift struct {
-	codes     codesView
-	c         codes           // of the block at hand
-	hits      []simd.CodeHits // [runs]
-	tile      simd.CodeTile
-	columns   []float32
-	weights   []float32
-	lanes     []int32
-	head      []int32 // products
-	rest      []int32
-	survivors []survivor
-	flooded   []tile // to scan without codes
-	skip      []int  // of each tile: pieces still to skip
-	heat      []int  // and how many the next flood lets it skip
+	codes        codesView
+	c            codes           // of the block at hand
+	hits         []simd.CodeHits // [runs]
+	tile         simd.CodeTile
+	columns      []float32
+	short        []uint8 // of the block at hand, with less dims
+	shortColumns []float32
+	weights      []float32
+	lanes        []int32
+	head         []int32 // products
+	rest         []int32
+	survivors    []survivor
+	flooded      []tile // to scan without codes
+	skip         []int  // of each tile: pieces still to skip
+	heat         []int  // and how many the next flood lets it skip
 
 	gathered sieve   // of the queries of a list
 	floods   []flood // and those that gain nothing from it
@@ -80,7 +82,7 @@ func (w *worker) siftPiece(ctx context.Context, block, piece, cuts int) error {
 		if v == nil {
 			return nil
 		}
-		if s.c, err = w.cascade.decodeCodes(v); err != nil {
+		if err = w.decode(v); err != nil {
 			return err
 		}
 		coded, rows = true, s.c.rows
@@ -89,6 +91,7 @@ func (w *worker) siftPiece(ctx context.Context, block, piece, cuts int) error {
 		if from == to {
 			return nil
 		}
+		w.shorten(from, to)
 		codes, columns := w.beginRun(from, to)
 		return w.siftPanels(ctx, from, to, codes, columns)
 	})

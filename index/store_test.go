@@ -120,7 +120,7 @@ func TestGraphOfAGroupedBank(t *testing.T) {
 		rows, hits, _ = graphOf(t, New(s), o)
 		return rows, hits
 	}
-	options := []GraphOptions{{K: 5}, {HasMinScore: true, MinScore: 0.5}, {K: 700, Memory: 1 << 18}}
+	options := []GraphOptions{{K: 5}, {HasMinScore: true, MinScore: 0.5}, {HasMinScore: true, MinScore: 0.5, Earlier: true}, {K: 700, Memory: 1 << 18}}
 	var wantRows [][]int64
 	var want [][][]Hit
 	for _, o := range options {
