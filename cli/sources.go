@@ -47,6 +47,8 @@ type sourceFile struct {
 	keyed      bool // it holds keys beside the vectors
 	labelled   bool // it holds labels beside the vectors
 	classNames []string
+	sumsUp     bool              // what reads the rows tells the checksum
+	origin     *store.SourceFile // what provenance says of it
 }
 
 // rowsIn is where the rows of an ingest come from: files, or the body of a request.
@@ -71,11 +73,11 @@ func (in *sources) first() string                { return in.files[0].path }
 // check opens every file once and compares what they promise.
 func (in *sources) check() error {
 	for _, path := range in.paths {
-		r, err := openFeatures(path, in.array)
+		r, err := in.open(path)
 		if err != nil {
 			return err
 		}
-		f := sourceFile{path: path, first: in.rows, rows: r.Rows(), keyed: r.HasKeys(), labelled: r.HasLabels(), classNames: r.ClassNames()}
+		f := sourceFile{path: path, first: in.rows, rows: r.Rows(), keyed: r.HasKeys(), labelled: r.HasLabels(), classNames: r.ClassNames(), sumsUp: r.SumsUp()}
 		dim := r.Dim()
 		r.Close()
 		if len(in.files) > 0 && dim != in.dim {
@@ -168,16 +170,23 @@ func (in *sources) countsDiffer(path string, got int64, noun string) error {
 }
 
 // provenance lists every file. Sizes and checksums are filled in while the rows
-// stream by; wait returns when they are there. The store reads them at Commit.
+// stream by; wait, after that, returns when they are there. The store reads them at
+// Commit.
 func (in *sources) provenance(ctx context.Context) (files []store.SourceFile, wait func() error) {
 	for _, path := range append(slices.Clone(in.paths), in.labels, in.keys, in.attributes) {
 		if path != "" {
 			files = append(files, store.SourceFile{Name: path})
 		}
 	}
+	for i := range in.files {
+		in.files[i].origin = &files[i]
+	}
 	done := make(chan error, 1)
 	go func() {
 		for i := range files {
+			if i < len(in.files) && in.files[i].sumsUp {
+				continue
+			}
 			var err error
 			if files[i], err = checksum(ctx, files[i].Name); err != nil {
 				done <- err
@@ -187,6 +196,15 @@ func (in *sources) provenance(ctx context.Context) (files []store.SourceFile, wa
 		done <- nil
 	}()
 	return files, sync.OnceValue(func() error { return <-done })
+}
+
+// open opens one of the feature files.
+func (in *sources) open(path string) (*dump.Reader, error) {
+	return dump.Open(path, dump.Options{Array: in.array, Checksum: true})
+}
+
+func sourceOf(path string, size int64, crc uint32) store.SourceFile {
+	return store.SourceFile{Name: path, Bytes: size, Checksum: fmt.Sprintf("crc32c:%08x", crc)}
 }
 
 // checksum reads a file once.
@@ -206,7 +224,7 @@ func checksum(ctx context.Context, path string) (store.SourceFile, error) {
 		sum.Write(buffer[:n])
 		total += int64(n)
 		if err == io.EOF {
-			return store.SourceFile{Name: path, Bytes: total, Checksum: fmt.Sprintf("crc32c:%08x", sum.Sum32())}, nil
+			return sourceOf(path, total, sum.Sum32()), nil
 		}
 		if err != nil {
 			return store.SourceFile{}, fmt.Errorf("%s: %w", path, err)
@@ -237,7 +255,7 @@ func (in *sources) stream(ctx context.Context, fn func(store.Rows) error) error 
 }
 
 func (in *sources) streamFile(ctx context.Context, f *sourceFile, vectors simd.Matrix, beside *beside, fn func(store.Rows) error) error {
-	r, err := openFeatures(f.path, in.array)
+	r, err := in.open(f.path)
 	if err != nil {
 		return err
 	}
@@ -254,6 +272,10 @@ func (in *sources) streamFile(ctx context.Context, f *sourceFile, vectors simd.M
 	for {
 		n, err := r.Next(ctx, vectors)
 		if err == io.EOF {
+			if r.SumsUp() {
+				size, crc := r.Checksum()
+				*f.origin = sourceOf(f.path, size, crc)
+			}
 			return nil
 		}
 		if err != nil {

@@ -3,9 +3,13 @@ package cli
 import (
 	"encoding/json"
 	"fmt"
+	"hash/crc32"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"membank/store/dump/dumptest"
 )
 
 // Several files are one stream: rows, keys, labels and class names keep together
@@ -72,5 +76,53 @@ func TestLabelsInsideArchives(t *testing.T) {
 	}
 	if r := run(t, "ingest", "no", npz, "--labels-array", "nope"); r.code != exitBadInput || !strings.Contains(r.err, "nope") || !strings.Contains(r.err, "a.npz") {
 		t.Errorf("exit %d: %s", r.code, r.err)
+	}
+}
+
+// show names what the rows come from with the checksums of the files, of those
+// whose rows are read front to back and of the others.
+func TestSourcesHaveChecksums(t *testing.T) {
+	database(t)
+	dir := t.TempDir()
+	formats := dumptest.Testdata(t, "formats")
+	vectors := []string{filepath.Join(formats, "f32_c.npy"), filepath.Join(formats, "f32_fortran.npy"), filepath.Join(formats, "compressed.npz"), filepath.Join(formats, "f16.npy")}
+	keys := filepath.Join(dir, "keys.txt")
+	f, err := os.Create(keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rows struct{ Rows int }
+	if err := json.Unmarshal([]byte(must(t, append([]string{"ingest", "first", "--json"}, vectors...)...)), &rows); err != nil {
+		t.Fatal(err)
+	}
+	for i := range rows.Rows {
+		fmt.Fprintf(f, "key %d\n", i)
+	}
+	f.Close()
+	must(t, append([]string{"ingest", "b", "--keys", keys}, vectors...)...)
+	var shown struct {
+		Sources []struct {
+			Files []struct {
+				Name, Checksum string
+				Bytes          int64
+			}
+		}
+	}
+	if err := json.Unmarshal([]byte(must(t, "show", "b", "--json")), &shown); err != nil {
+		t.Fatal(err)
+	}
+	if len(shown.Sources) != 1 || len(shown.Sources[0].Files) != len(vectors)+1 {
+		t.Fatalf("sources: %+v", shown)
+	}
+	for i, path := range append(vectors, keys) {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := shown.Sources[0].Files[i]
+		want := fmt.Sprintf("crc32c:%08x", crc32.Checksum(data, crc32.MakeTable(crc32.Castagnoli)))
+		if got.Name != path || got.Bytes != int64(len(data)) || got.Checksum != want {
+			t.Errorf("%s: shown as %+v, want %d bytes, %s", path, got, len(data), want)
+		}
 	}
 }

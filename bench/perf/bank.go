@@ -61,7 +61,7 @@ func buildCodes(ctx context.Context, db *store.DB, bank string, threads int, p P
 
 // ingestFile reads a file of embeddings into a new bank, until it is durable.
 func ingestFile(ctx context.Context, db *store.DB, bank, path string) error {
-	r, err := dump.Open(path, dump.Options{})
+	r, err := dump.Open(path, dump.Options{Checksum: true})
 	if err != nil {
 		return err
 	}

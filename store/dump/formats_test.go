@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"math"
 	"os"
@@ -341,4 +342,37 @@ func labelsOf(t testing.TB, path string, o dump.Options, batch int) []int64 {
 		t.Fatalf("%s: %d labels came of %d", path, len(labels), l.Rows())
 	}
 	return labels
+}
+
+// The checksum is that of the file's bytes, whatever the batches and the type; what
+// is not read front to back has none.
+func TestChecksumOfTheFile(t *testing.T) {
+	dir := dumptest.Testdata(t, "formats")
+	for file, sums := range map[string]bool{
+		"f32_c.npy": true, "f32_bigendian.npy": true, "f64.npy": true, "f16.npy": true, "f32_header_v3.npy": true,
+		"f32_fortran.npy": false, "uncompressed.npz": false, "features.csv": false,
+	} {
+		for _, batch := range []int{1, 7, 100} {
+			path := filepath.Join(dir, file)
+			r, err := dump.Open(path, dump.Options{Checksum: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for m := simd.NewMatrix(batch, r.Dim()); err == nil; {
+				_, err = r.Next(t.Context(), m)
+			}
+			if err != io.EOF {
+				t.Fatal(err)
+			}
+			if r.SumsUp() != sums {
+				t.Errorf("%s: sums up: %v", file, r.SumsUp())
+			}
+			if data, _ := os.ReadFile(path); sums {
+				if size, crc := r.Checksum(); size != int64(len(data)) || crc != crc32.Checksum(data, crc32.MakeTable(crc32.Castagnoli)) {
+					t.Errorf("%s in batches of %d: %d bytes, %08x", file, batch, size, crc)
+				}
+			}
+			r.Close()
+		}
+	}
 }
