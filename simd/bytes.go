@@ -12,7 +12,8 @@ func Floats(b []byte) []float32 {
 	return unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/4)
 }
 
-// Bytes is the inverse: the memory of x, for reading little-endian floats into it.
+// Bytes is the inverse: the memory of x, to read little-endian floats into it or to
+// write them from it.
 func Bytes(x []float32) []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(x))), 4*len(x))
 }

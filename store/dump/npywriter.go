@@ -16,8 +16,8 @@ import (
 
 // NPYWriter writes one array as an .npy of version 1, little endian, C order, byte
 // for byte as numpy does, element after element. What is written must add up to
-// the shape given at the start: Close says so if it does not. It buffers 64 KiB and
-// is for one goroutine.
+// the shape given at the start: Close says so if it does not. It buffers up to
+// 64 KiB and is for one goroutine.
 type NPYWriter struct {
 	w     *bufio.Writer
 	descr string
@@ -30,7 +30,7 @@ type NPYWriter struct {
 // element type as numpy names it: "<f2", "<f4", "<f8", "|i1", "|u1", "|b1", "<i2",
 // "<i4", "<i8" or, for strings of up to N characters or bytes, "<UN" or "|SN".
 func NewNPYWriter(w io.Writer, descr string, shape ...int64) (*NPYWriter, error) {
-	a := &NPYWriter{w: bufio.NewWriterSize(w, 1<<16), descr: descr, left: 1}
+	a := &NPYWriter{descr: descr, left: 1}
 	for _, d := range shape {
 		if d < 0 || d > 0 && a.left > math.MaxInt64/16/d {
 			return nil, fmt.Errorf("dump: array of shape %s", shapeString(shape))
@@ -46,7 +46,9 @@ func NewNPYWriter(w io.Writer, descr string, shape ...int64) (*NPYWriter, error)
 	} else if !strings.Contains(" <f2 <f4 <f8 |i1 |u1 |b1 <i2 <i4 <i8 ", " "+descr+" ") {
 		return nil, fmt.Errorf("dump: no element type %q", descr)
 	}
-	_, a.err = a.w.Write(npyHeader(descr, shape))
+	head := npyHeader(descr, shape)
+	a.w = bufio.NewWriterSize(w, int(min(1<<16, int64(len(head))+8*a.left)))
+	_, a.err = a.w.Write(head)
 	return a, a.err
 }
 
@@ -98,24 +100,20 @@ func (a *NPYWriter) Float32(x []float32) error {
 	if err := a.take("<f4", len(x)); err != nil {
 		return err
 	}
-	for len(x) > 0 && a.err == nil {
-		n := min(len(x), a.w.Available()/4)
-		if n == 0 {
-			a.err = a.w.Flush()
-			continue
-		}
-		b := a.w.AvailableBuffer()[:4*n]
-		littleFloats(b, x[:n])
-		_, a.err = a.w.Write(b)
-		x = x[n:]
+	if nativeLittle {
+		_, a.err = a.w.Write(simd.Bytes(x)) // what does not fit the buffer passes it by
+		return a.err
 	}
-	return a.err
+	return a.elements(len(x), 4, func(b []byte, i int) { binary.LittleEndian.PutUint32(b, math.Float32bits(x[i])) })
 }
+
+// nativeLittle: numbers lie in memory as they do in files.
+var nativeLittle = binary.NativeEndian.Uint16([]byte{1, 0}) == 1
 
 // littleFloats writes floats little endian, as they lie in memory on such a machine.
 func littleFloats(b []byte, x []float32) {
-	if binary.NativeEndian.Uint16([]byte{1, 0}) == 1 {
-		copy(simd.Floats(b), x)
+	if nativeLittle {
+		copy(b, simd.Bytes(x))
 		return
 	}
 	for i, v := range x {

@@ -3,6 +3,7 @@ package dump_test
 import (
 	"archive/zip"
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"io"
 	"math"
@@ -136,6 +137,38 @@ func TestWrittenIsRead(t *testing.T) {
 	}
 	if m, _, _ := readAll(t, path, dump.Options{}, 64); m.Rows != 1000 || !slices.Equal(m.Data, want) {
 		t.Errorf("%d rows came back changed", m.Rows)
+	}
+}
+
+// Floats pass the buffer by where they are many; in whatever pieces they come, the
+// bytes are those of a loop.
+func TestFloatsInPiecesOfEverySize(t *testing.T) {
+	x := make([]float32, 50_000)
+	for i := range x {
+		x[i] = float32(i) * 0.7
+	}
+	for _, pieces := range [][]int{{50_000}, {1, 49_999}, {16_300, 100, 33_600}, {0, 25_000, 25_000}, {16_352, 16_384, 17_264}} {
+		var b bytes.Buffer
+		w, err := dump.NewNPYWriter(&b, "<f4", 50_000)
+		at := 0
+		for _, n := range pieces {
+			if err == nil {
+				err = w.Float32(x[at : at+n])
+			}
+			at += n
+		}
+		if err == nil {
+			err = w.Close()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		data := b.Bytes()[b.Len()-4*len(x):]
+		for i, v := range x {
+			if got := math.Float32frombits(binary.LittleEndian.Uint32(data[4*i:])); got != v {
+				t.Fatalf("pieces %v: element %d is %v, want %v", pieces, i, got, v)
+			}
+		}
 	}
 }
 
