@@ -30,7 +30,7 @@ type bodyArray struct {
 
 // readBodyArrays reads a body whole. Its arrays together may take a quarter of a
 // request's share of memory, which is weighed before any of them is read.
-func readBodyArrays(ctx context.Context, stream *dump.Stream, command *ucli.Command, memory int64) (bodyArrays, []string, error) {
+func readBodyArrays(ctx context.Context, stream *dump.Stream, command *spareCommand, memory int64) (bodyArrays, []string, error) {
 	arrays, order, left := bodyArrays{}, []string{}, memory/4
 	for {
 		x, err := stream.Next()
@@ -47,9 +47,9 @@ func readBodyArrays(ctx context.Context, stream *dump.Stream, command *ucli.Comm
 				name = "ids"
 			}
 		}
-		flag := fileFlag(command, name)
+		flag := command.fileFlag(name)
 		if flag == "" {
-			return nil, nil, usage("%s: array %q stands for no file of membank %s (arrays are called as its flags)", x.Name(), name, commandWords(command))
+			return nil, nil, usage("%s: array %q stands for no file of membank %s (arrays are called as its flags)", x.Name(), name, command.title())
 		}
 		if arrays[name] != nil {
 			return nil, nil, badInput("%s: array %q comes twice", x.Name(), name)
@@ -73,25 +73,6 @@ func readBodyArrays(ctx context.Context, stream *dump.Stream, command *ucli.Comm
 		}
 		arrays[name], order = a, append(order, name)
 	}
-}
-
-func commandWords(c *ucli.Command) string {
-	return strings.TrimPrefix(c.HelpName+" ", "membank ") + c.Name
-}
-
-// fileFlag is the flag of a command whose file an array stands for; "": none.
-func fileFlag(c *ucli.Command, name string) string {
-	flag, number, numbered := strings.Cut(name, "_")
-	for _, f := range c.Flags {
-		if f.Names()[0] != flag || !namesFile(usageOf(f)) || flag == "output" {
-			continue
-		}
-		if _, many := f.(*ucli.StringSliceFlag); numbered && (!many || strings.Trim(number, "0123456789") != "") {
-			continue
-		}
-		return flag
-	}
-	return ""
 }
 
 func (a *bodyArray) readMatrix(ctx context.Context, x *dump.Array) error {
@@ -127,7 +108,7 @@ func (a *bodyArray) readFloats(x *dump.Array) error {
 
 // attach reads the body of a call whose command reads several files, and sets the
 // flags that would have named them.
-func (sv *served) attach(ctx context.Context) error {
+func (sv *served) attach(ctx context.Context, command *spareCommand) error {
 	call := sv.call
 	if !call.Named || call.Body == nil {
 		return nil
@@ -136,14 +117,13 @@ func (sv *served) attach(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	command := find(call.Words)
 	var order []string
 	if sv.arrays, order, err = readBodyArrays(ctx, stream, command, sv.memory); err != nil {
 		return err
 	}
 	slices.Sort(order)
 	for _, name := range order {
-		flag := fileFlag(command, name)
+		flag := command.fileFlag(name)
 		call.Flags[flag] = append(call.Flags[flag], name)
 	}
 	return nil

@@ -29,33 +29,36 @@ type served struct {
 	arrays  bodyArrays // that stand for the command's files; nil: the body is one file
 }
 
-// runCall runs a request's command by the table that the command line goes by.
-// Flags and positionals are handed over apart from one another, so that no value
-// can pass for a flag.
+// runCall runs a request's command: the one that the command line runs.
 func runCall(ctx context.Context, sv served) error {
 	call := sv.call
-	if err := sv.attach(ctx); err != nil {
+	command := spare(call.Words)
+	defer command.done()
+	if err := sv.attach(ctx, command); err != nil {
 		return err
 	}
-	app := newApp(strings.NewReader(""), call.Stdout, call.Stderr)
-	withoutHelp(app)
-	tokens := []string{"membank"}
-	if !call.Text {
-		tokens = append(tokens, "--json")
-	}
-	tokens = append(tokens, call.Words...)
-	for _, name := range slices.Sorted(maps.Keys(call.Flags)) {
-		for _, value := range call.Flags[name] {
-			tokens = append(tokens, "--"+name+"="+value)
-		}
-	}
-	app.Metadata = map[string]any{"line": commandLine(append(slices.Clone(tokens), call.Args...)), "served": &sv}
-	tokens = append(append(tokens, "--"), call.Args...)
-	err := app.RunContext(ctx, tokens)
+	app := &ucli.App{Name: "membank", Reader: strings.NewReader(""), Writer: call.Stdout, ErrWriter: call.Stderr}
+	app.Metadata = map[string]any{"line": sv.line(), "served": &sv}
+	err := command.run(ctx, app, !call.Text, call.Flags, call.Args)
 	if err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	return err
+}
+
+// line is the command as it could be typed, for a bank's provenance.
+func (sv *served) line() string {
+	tokens := []string{"membank"}
+	if !sv.call.Text {
+		tokens = append(tokens, "--json")
+	}
+	tokens = append(tokens, sv.call.Words...)
+	for _, name := range slices.Sorted(maps.Keys(sv.call.Flags)) {
+		for _, value := range sv.call.Flags[name] {
+			tokens = append(tokens, "--"+name+"="+value)
+		}
+	}
+	return commandLine(append(tokens, sv.call.Args...))
 }
 
 // withoutHelp takes out the flags that all apps share: the library keeps them in
@@ -129,7 +132,7 @@ func (s *session) createFile(target string) (*newFile, error) {
 		return nil, usage("-o %s: this answer is no file", target)
 	}
 	out := &tally{w: s.served.call.File}
-	return &newFile{Writer: bufio.NewWriterSize(out, 1<<16), out: out, target: target}, nil
+	return &newFile{Writer: bufio.NewWriterSize(out, 1<<12), out: out, target: target}, nil // the answer is kept in memory: small writes cost little
 }
 
 // spoolDir is where a file that is written beside -o goes: to the same disk, or on

@@ -70,8 +70,9 @@ var routeTable = []routed{
 }
 
 // find is the command of these words; nil if this build has none.
-func find(words []string) *ucli.Command {
-	level := commands()
+func find(words []string) *ucli.Command { return findIn(commands(), words) }
+
+func findIn(level []*ucli.Command, words []string) *ucli.Command {
 	var found *ucli.Command
 	for _, word := range words {
 		found = nil
