@@ -90,7 +90,12 @@ func runBankGet(ctx context.Context, s *session, c *ucli.Context, args []string)
 				return err
 			}
 		}
-		rows, err := b.Rows(ctx, ids)
+		if err := s.fits(b, int64(len(ids))); err != nil {
+			return err
+		}
+		into, done := s.gathered(b, len(ids))
+		defer done()
+		rows, err := b.Rows(ctx, ids, into)
 		if err != nil {
 			return err
 		}

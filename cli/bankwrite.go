@@ -104,6 +104,9 @@ func runBankUpdate(ctx context.Context, s *session, c *ucli.Context, args []stri
 		if err != nil {
 			return err
 		}
+		if err := s.fits(b, int64(max(negatives, len(gather)))); err != nil {
+			return err
+		}
 		if negatives > 0 {
 			lines, err := b.Sample(ctx, memory.SampleOptions{N: negatives, Step: o.Step})
 			if err != nil {
@@ -111,6 +114,9 @@ func runBankUpdate(ctx context.Context, s *session, c *ucli.Context, args []stri
 			}
 			gather = lines[0]
 		}
+		into, done := s.gathered(b, len(gather))
+		defer done()
+		o.Into = into
 		before, w, err := slots.GatherThenUpdate(ctx, gather, ids, rows, o)
 		if err != nil {
 			return err

@@ -32,8 +32,9 @@ func (b *Bank) GatherInto(ctx context.Context, ids []int64, into []simd.Matrix) 
 }
 
 // Rows is Gather and Columns of one moment: whatever others write meanwhile, a row
-// and its version, label and key belong together. Errors: ErrID.
-func (b *Bank) Rows(ctx context.Context, ids []int64) (Contents, error) {
+// and its version, label and key belong together. into is as for GatherInto. Errors:
+// ErrID, ErrRows.
+func (b *Bank) Rows(ctx context.Context, ids []int64, into []simd.Matrix) (Contents, error) {
 	if err := ctx.Err(); err != nil {
 		return Contents{}, err
 	}
@@ -44,7 +45,7 @@ func (b *Bank) Rows(ctx context.Context, ids []int64) (Contents, error) {
 	}
 	c := Contents{Positions: ids}
 	var err error
-	if c.Views, err = b.gather(ids, nil); err == nil {
+	if c.Views, err = b.gather(ids, into); err == nil {
 		c.Column, err = b.columns(ids)
 	}
 	return c, err

@@ -218,7 +218,7 @@ func TestRowsAreOfOneMoment(t *testing.T) {
 		}
 	}()
 	for reads, last := 0, int64(0); last < steps && !t.Failed(); reads++ {
-		c, err := b.Rows(background, ids)
+		c, err := b.Rows(background, ids, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -230,7 +230,7 @@ func TestRowsAreOfOneMoment(t *testing.T) {
 		}
 	}
 	<-done
-	if _, err := b.Rows(background, []int64{64}); !errors.Is(err, ErrID) {
+	if _, err := b.Rows(background, []int64{64}, nil); !errors.Is(err, ErrID) {
 		t.Errorf("a row that there is not: %v", err)
 	}
 }

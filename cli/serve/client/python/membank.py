@@ -22,6 +22,7 @@ but for ConnectionLost, after which that is not known. A Client belongs to one
 thread, or one process: make one for each; the server is what they share.
 """
 
+import functools
 import http.client
 import io
 import json
@@ -100,9 +101,13 @@ class Client:
                 token = f.read().strip()
         self._make = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         self._host, self._port = parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
-        self._headers = {"Authorization": "Bearer " + token} if token else {}
+        self._headers = {"Host": parts.netloc.rpartition("@")[2]}
+        if token:
+            if not token.isascii() or not token.isprintable():
+                raise ValueError("not a token: it holds blanks or other characters that no header has")
+            self._headers["Authorization"] = "Bearer " + token
         self._timeout, self._retries = timeout, retries
-        self._connection, self._pid = None, 0
+        self._connection, self._answers, self._pid = None, None, 0
 
     def __enter__(self):
         return self
@@ -113,8 +118,9 @@ class Client:
     def close(self):
         """Close the connection; the next request opens another."""
         if self._connection is not None:
+            self._answers.close()
             self._connection.close()
-            self._connection = None
+            self._connection = self._answers = None
 
     # What banks there are.
 
@@ -249,7 +255,7 @@ class Client:
 
     def _json(self, method, path, parameters=None, body=None):
         text, _ = self._ask(method, path, parameters, body, "application/json")
-        return json.loads(text)
+        return json.loads(bytes(text))
 
     def _arrays(self, method, path, parameters, body):
         data, _ = self._ask(method, path, parameters, body, "application/x-npz")
@@ -278,14 +284,14 @@ class Client:
             error = _error(status, data)
             if not isinstance(error, Overloaded) or attempt == self._retries:
                 raise error
-            time.sleep(min(10.0, float(answer.get("Retry-After", 1)) * (1 + 0.25 * attempt)))
+            time.sleep(min(10.0, float(answer.get("retry-after", 1)) * (1 + 0.25 * attempt)))
 
     def _once(self, method, path, headers, pieces):
         """One request. A kept connection that the server has closed meanwhile is replaced
         before anything is sent; after that only a GET is sent again, as whether an update
         was done is not known."""
         if self._pid != os.getpid():  # a fork must not share its parent's socket
-            self._connection, self._pid = None, os.getpid()
+            self._connection, self._answers, self._pid = None, None, os.getpid()
         if self._connection is not None and self._stale():
             self.close()
         for attempt in range(2):
@@ -305,25 +311,81 @@ class Client:
         return sock is None or bool(select.select([sock], [], [], 0)[0])
 
     def _exchange(self, method, path, headers, pieces):
+        """Send a request and read its answer: status, headers in lower case, body. http.client
+        makes the connection; its answers are not read by it, as it takes longer over their
+        headers than the server over a small update."""
         if self._connection is None:
-            self._connection = self._make(self._host, self._port, timeout=self._timeout)
-            self._connection.connect()
-            self._connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection = self._connection
-        connection.putrequest(method, path, skip_accept_encoding=True)
-        for name, value in headers.items():
-            connection.putheader(name, value)
+            connection = self._make(self._host, self._port, timeout=self._timeout)
+            connection.connect()
+            connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._connection, self._answers = connection, connection.sock.makefile("rb", 1 << 16)
+        lines = ["%s %s HTTP/1.1" % (method, path)] + ["%s: %s" % header for header in headers.items()]
+        pieces = ["\r\n".join(lines + ["", ""]).encode("ascii")] + pieces
         try:
-            connection.endheaders()
+            if sum(map(len, pieces)) <= 1 << 20:
+                pieces = [b"".join(pieces)]
             for piece in pieces:
-                connection.send(piece)
+                self._connection.sock.sendall(piece)
         except (BrokenPipeError, ConnectionResetError):
             pass  # the server may have answered before it had read all
-        response = connection.getresponse()
-        data = response.read()
-        if response.will_close:
+        status, headers = self._read_head()
+        data, ends = self._read_body(status, headers)
+        if ends or headers.get("connection", "").lower() == "close":
             self.close()
-        return response.status, response.headers, data
+        return status, headers, data
+
+    def _read_head(self):
+        """Status and headers, past those of answers that only say that one will come."""
+        while True:
+            words = self._read_line().split(None, 2)
+            if len(words) < 2 or not words[0].startswith("HTTP/1.") or len(words[1]) != 3 or not words[1].isdigit():
+                raise http.client.BadStatusLine(" ".join(words))
+            status, headers = int(words[1]), {}
+            while True:
+                line = self._read_line()
+                if not line:
+                    break
+                name, _, value = line.partition(":")
+                headers[name.lower()] = value.strip()
+                if len(headers) > 100:
+                    raise http.client.HTTPException("too many headers")
+            if status >= 200:
+                return status, headers
+
+    def _read_line(self):
+        line = self._answers.readline(65537)
+        if not line.endswith(b"\n"):
+            raise http.client.RemoteDisconnected("it closed the connection") if len(line) < 65537 else http.client.LineTooLong("answer")
+        return line.decode("latin-1").rstrip("\r\n")
+
+    def _read_body(self, status, headers):
+        """The body, and whether the connection ended with it."""
+        if headers.get("transfer-encoding", "").lower() == "chunked":  # not of the server, but of a proxy before it
+            pieces = []
+            while True:
+                size = _number(self._read_line().partition(";")[0], 16)
+                if size == 0:
+                    break
+                pieces.append(self._read(size))
+                self._read_line()
+            while self._read_line():
+                pass
+            return memoryview(b"".join(pieces)), False
+        if status in (204, 304):
+            return memoryview(b""), False
+        if "content-length" not in headers:
+            return memoryview(self._answers.read()), True
+        return self._read(_number(headers["content-length"], 10)), False
+
+    def _read(self, size):
+        """So many bytes, in memory of their own: arrays over them can be written."""
+        data, at = memoryview(np.empty(size, np.uint8)), 0
+        while at < size:
+            n = self._answers.readinto(data[at:])
+            if not n:
+                raise http.client.IncompleteRead(b"", size - at)
+            at += n
+        return data
 
 
 class Bank:
@@ -363,7 +425,7 @@ class Bank:
         if weights is not None:
             arrays.append(("weights", np.asarray(weights, np.float64)))
         data, _ = self.client._ask("POST", _path("memory", self.name, "sample"), parameters, _npz(arrays) if arrays else None)
-        return _read_npy(memoryview(data))[0]
+        return _read_npy(data)[0]
 
     def nearest(self, vectors, k=10, metric="cosine", view=None, scope=None, min_score=None, with_vectors=False, hard=False, positives=None,
                 labels=None, below=None):
@@ -578,9 +640,14 @@ def _path(kind, name, rest=""):
 def _npy_parts(x):
     """Header and elements of an .npy, the elements not copied."""
     x = np.ascontiguousarray(x)
+    return _npy_head(x.dtype, x.shape), memoryview(x.reshape(-1).view(np.uint8))
+
+
+@functools.lru_cache(256)  # a training loop sends the same shapes again and again
+def _npy_head(dtype, shape):
     head = io.BytesIO()
-    np.lib.format.write_array_header_1_0(head, np.lib.format.header_data_from_array_1_0(x))
-    return head.getvalue(), memoryview(x.reshape(-1).view(np.uint8))
+    np.lib.format.write_array_header_1_0(head, {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape})
+    return head.getvalue()
 
 
 def _npy(x):
@@ -617,15 +684,20 @@ def _zip64(numbers):
 
 def _read_npy(data):
     """An array over the bytes, and how many of them it takes."""
-    head = io.BytesIO(data[:4096])
-    version = np.lib.format.read_magic(head)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(head)
+    wide = data[6:7] != b"\1"  # from version 2 on the header's length has four bytes
+    start = 12 + struct.unpack_from("<I", data, 8)[0] if wide else 10 + struct.unpack_from("<H", data, 8)[0]
+    shape, fortran, dtype = _npy_shape(bytes(data[:start]))
     if dtype.hasobject or fortran:
         raise ServerError("the server's answer is no plain array", "bad_answer")
     count = int(np.prod(shape, dtype=np.int64))
-    start = head.tell()
     return np.frombuffer(data, dtype, count, start).reshape(shape), start + count * dtype.itemsize
+
+
+@functools.lru_cache(256)
+def _npy_shape(head):
+    head = io.BytesIO(head)
+    version = np.lib.format.read_magic(head)
+    return (np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0)(head)
 
 
 def _read_npz(data):
@@ -649,10 +721,21 @@ def _read_npz(data):
     return arrays
 
 
+def _number(text, base):
+    """A length in an answer's head."""
+    try:
+        n = int(text, base)
+    except ValueError:
+        n = -1
+    if n < 0:
+        raise http.client.HTTPException("a length that is none: %.40r" % text)
+    return n
+
+
 def _error(status, data):
     try:
-        error = json.loads(data)["error"]
+        error = json.loads(bytes(data))["error"]
         message, code = error["message"], error["code"]
     except (ValueError, KeyError, TypeError):
-        message, code = "status %d, not as a membank server answers: %.200r" % (status, data), "not_a_server"
+        message, code = "status %d, not as a membank server answers: %.200r" % (status, bytes(data[:200])), "not_a_server"
     return _KINDS.get(status, ServerError)(message, code, status)

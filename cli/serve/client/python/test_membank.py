@@ -2,6 +2,7 @@
 
 import io
 import os
+import socket
 import sys
 import threading
 import time
@@ -53,6 +54,54 @@ class Arrays(Case):
         self.assertEqual(back["keys"].tolist(), ["a", "bc"])
         with self.assertRaises((membank.Error, ValueError, IndexError)):
             membank._read_npz(f.getvalue()[:-200])
+
+
+class Answers(unittest.TestCase):
+    """What stands between the client and a server may word an answer otherwise."""
+
+    def answered(self, answer, calls=1):
+        """What the client makes of bytes, sent by a server that then closes the connection."""
+        listener = socket.create_server(("127.0.0.1", 0))
+
+        def serve():
+            connection, _ = listener.accept()
+            for _ in range(calls):
+                read = b""
+                while b"\r\n\r\n" not in read:
+                    read += connection.recv(1 << 16)
+                for i in range(0, len(answer), 7):  # in small pieces
+                    connection.sendall(answer[i:i + 7])
+            connection.close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            with membank.Client("http://127.0.0.1:%d" % listener.getsockname()[1], timeout=10) as client:
+                return [client.banks() for _ in range(calls)]
+        finally:
+            thread.join()
+            listener.close()
+
+    def test_forms_of_an_answer(self):
+        ok = b"HTTP/1.1 200 OK\r\n"
+        for answer in (ok + b"Content-Length: 4\r\n\r\n[17]", ok + b"content-length:4\r\nX-A: b:c\r\n\r\n[17]",
+                       b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n" + ok + b"Content-Length: 4\r\n\r\n[17]",
+                       ok + b"Transfer-Encoding: chunked\r\n\r\n1\r\n[\r\n3;a=b\r\n17]\r\n0\r\nTrailer: x\r\n\r\n"):
+            self.assertEqual(self.answered(answer, 2), [[17], [17]])
+        self.assertEqual(self.answered(b"HTTP/1.0 200 OK\r\n\r\n[17]"), [[17]])
+
+    def test_broken_answers_are_errors(self):
+        ok = b"HTTP/1.1 200 OK\r\n"
+        for answer in (b"", b"HTTP/1.1 2", b"SSH-2.0-x\r\n", b"HTTP/1.1 two OK\r\n\r\n", ok + b"Content-Length: 9\r\n\r\n[17]", ok + b"Content-Length: -1\r\n\r\n",
+                       ok + b"Transfer-Encoding: chunked\r\n\r\nx\r\n", ok + b"Transfer-Encoding: chunked\r\n\r\n5\r\n[17]", ok + b"X" * 70000, ok + b"X: 1\r\n"):
+            with self.assertRaises(membank.ConnectionLost):
+                self.answered(answer)
+        with self.assertRaises(membank.ServerError):
+            self.answered(b"HTTP/1.1 500 No\r\nContent-Length: 2\r\n\r\nno")
+
+    def test_tokens_are_one_word(self):
+        with self.assertRaises(ValueError):
+            membank.Client("http://127.0.0.1:1", token="a\r\nHost: b")
 
 
 class Banks(Case):
@@ -185,6 +234,7 @@ class Memory(Case):
         self.assertFalse(np.array_equal(a, bank.sample(64, step=6, positives=[3, 4], exclude_positive=True)))
         got = bank.update([1, 2], np.eye(4)[:2], step=1, negatives=32)
         self.assertEqual((got["rows"].shape, got["ids"].shape), ((32, 4), (32,)))
+        got["rows"] *= 2  # its memory is the caller's own
         loss = bank.loss(np.eye(4)[:2], [1, 2], n=16, kind="infonce")
         self.assertEqual(len(loss["each"]), 2)
 
