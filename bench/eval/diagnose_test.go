@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -58,27 +60,15 @@ func checkFigures(t testing.TB, f Figures) {
 	}
 }
 
-// flatten turns the groups of a reference into flat names, as the contract has them.
-func flatten(prefix string, v any, to map[string]float64) {
-	switch v := v.(type) {
-	case map[string]any:
-		for key, inner := range v {
-			name := key
-			if prefix != "" {
-				name = prefix + "_" + key
-			}
-			flatten(name, inner, to)
-		}
-	case float64:
-		to[prefix] = v
-	}
-}
-
 // assertFigures compares every figure of a part of the reference.
 func assertFigures(t *testing.T, m dumptest.Method, part string, skip func(name string) bool, got ...*Diagnosis) {
 	t.Helper()
-	want := map[string]float64{}
-	flatten("", m.JSON(t)[part], want)
+	want, at := map[string]float64{}, map[string]string{}
+	leaves("", m.JSON(t)[part], func(leaf string, v any) {
+		if name := strings.ReplaceAll(leaf, "/", "_"); !strings.HasPrefix(name, "covariance") { // a list, compared elsewhere
+			want[name], at[name] = v.(float64), path.Join(m.Name, part, leaf)
+		}
+	})
 	if len(want) < 15 {
 		t.Fatalf("%s has %d figures under %s", m.Name, len(want), part)
 	}
@@ -87,6 +77,7 @@ func assertFigures(t *testing.T, m dumptest.Method, part string, skip func(name 
 		if skip(name) {
 			continue
 		}
+		reproduces(at[name])
 		name = map[string]string{"N": "rows", "D": "dim"}[name] + strings.TrimPrefix(strings.TrimPrefix(name, "N"), "D")
 		found := false
 		for _, d := range got {
@@ -160,7 +151,7 @@ func naiveHubness(m simd.Matrix) (figures map[string]float64, close int) {
 	}, close
 }
 
-func TestDiagnosisOfReferences(t *testing.T) {
+func diagnosisOfReferences(t *testing.T) {
 	for _, m := range dumptest.Methods(t) {
 		t.Run(m.Name, func(t *testing.T) {
 			cosine := diagnose(t, Diagnose{PairRows: 100}, m.Train, simd.Matrix{}, m.TrainLabels)
@@ -189,6 +180,7 @@ func TestDiagnosisOfReferences(t *testing.T) {
 					if math.Abs(v-shares[i]) > 1e-5*shares[i] {
 						t.Errorf("eigenvalue %d holds %v, the reference %v", i, v, shares[i])
 					}
+					reproduces(m.Name, "diagnostics_features", f.Name, strconv.Itoa(i))
 				}
 			}
 		})
@@ -204,7 +196,7 @@ func viewsOf(t testing.TB, m dumptest.Method) (a, b simd.Matrix, ok bool) {
 	return dumptest.Features(t, filepath.Join(dir, "view1.npy")), dumptest.Features(t, filepath.Join(dir, "view2.npy")), true
 }
 
-func TestDiagnosisOfReferenceViews(t *testing.T) {
+func diagnosisOfReferenceViews(t *testing.T) {
 	for _, m := range dumptest.Methods(t) {
 		t.Run(m.Name, func(t *testing.T) {
 			a, b, ok := viewsOf(t, m)

@@ -125,12 +125,13 @@ func TestDuplicatesDoNotChain(t *testing.T) {
 	}
 }
 
-func TestReferenceDuplicates(t *testing.T) {
+func referenceDuplicates(t *testing.T) {
 	m := dumptest.Lookup(t, "simclr_last")
 	r, err := Duplicates{MinScore: 0.999}.Within(t.Context(), write(t, open(t), "a", m.Train, nil), RunOptions{})
 	if err != nil || r.Pairs != 0 || r.Groups != 0 || len(r.Found) != 0 { // duplicates.json: feature_cosine_gt_0_999_pairs
 		t.Errorf("%+v (%v), the reference has no pair", r, err)
 	}
+	reproduces("duplicates", "feature_cosine_gt_0_999_pairs")
 }
 
 func TestDuplicatesBetween(t *testing.T) {

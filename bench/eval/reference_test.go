@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"path"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -101,32 +102,32 @@ var rounded = map[string]rounding{
 
 type rounding struct{ gap, margin float64 }
 
-func TestReferenceAccuracies(t *testing.T) {
+func referenceAccuracies(t *testing.T) {
 	for _, m := range dumptest.Methods(t) {
 		if m.Noise { // all cosines are within rounding of 1, and neighbours are accidents
 			continue
 		}
 		t.Run(m.Name, func(t *testing.T) {
-			assertReferences(t, m.Name, readReferences(t, m, "knn"), m.Train, m.TrainLabels, m)
+			assertReferences(t, m.Name, "knn", readReferences(t, m, "knn"), m.Train, m.TrainLabels, m)
 		})
 	}
 }
 
 // The main method once more, with as many rows as the others have.
-func TestReferenceAccuraciesOfFewerRows(t *testing.T) {
+func referenceAccuraciesOfFewerRows(t *testing.T) {
 	m := dumptest.Lookup(t, "simclr_last")
-	r := readReferences(t, m, "knn_on_first2000_train_first1000_test")
-	assertReferences(t, "simclr_last on 2000 rows", r, m.Train.Slice(0, 2000), m.TrainLabels[:2000], m)
+	const section = "knn_on_first2000_train_first1000_test"
+	assertReferences(t, "simclr_last on 2000 rows", section, readReferences(t, m, section), m.Train.Slice(0, 2000), m.TrainLabels[:2000], m)
 }
 
 // assertReferences evaluates every figure of r; those that differ in k only are
 // one evaluation, as a user would ask for them.
-func assertReferences(t *testing.T, name string, r references, rows simd.Matrix, labels []int64, m dumptest.Method) {
+func assertReferences(t *testing.T, name, section string, r references, rows simd.Matrix, labels []int64, m dumptest.Method) {
 	db := open(t)
 	train, test := write(t, db, "train", rows, labels), write(t, db, "test", m.Test, m.TestLabels)
 	type figure struct {
-		name string
-		k    int
+		name, at string // evaluator and setting; the leaf of the reference
+		k        int
 		percents
 	}
 	groups := map[string][]figure{}
@@ -139,7 +140,7 @@ func assertReferences(t *testing.T, name string, r references, rows simd.Matrix,
 			key := fmt.Sprint(e)
 			e.K = append(evaluations[key].K, k)
 			evaluations[key] = e
-			groups[key] = append(groups[key], figure{evaluator + " " + setting, k, want})
+			groups[key] = append(groups[key], figure{evaluator + " " + setting, path.Join(m.Name, section, evaluator, setting), k, want})
 		}
 	}
 	checked := 0
@@ -165,11 +166,14 @@ func assertReferences(t *testing.T, name string, r references, rows simd.Matrix,
 				assertDoubtful(t, f.name, predictions, f.k, near)
 			}
 			same("top-1", got.Correct1, extra, f.Top1)
+			reproduces(f.at, "top1")
 			if f.Top5 != nil {
 				same("top-5", got.Correct5, 0, *f.Top5)
+				reproduces(f.at, "top5")
 			}
 			if f.Voted != nil {
 				same("top-5 voted", got.Correct5Vote, 0, *f.Voted)
+				reproduces(f.at, "top5_voted_classes_only")
 			}
 		}
 	}

