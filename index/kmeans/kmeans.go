@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"membank/index"
@@ -213,6 +214,7 @@ func (r *run) improve(ctx context.Context, begun simd.Matrix, restart int) (*Res
 		return b, r.improveByBatches(ctx, b)
 	}
 	r.forget()
+	least, idle := math.Inf(1), 0
 	for {
 		began, last := time.Now(), b.Iterations == r.o.Iterations
 		p := Progress{Stage: "iterating", Restart: restart, Iteration: b.Iterations, Objective: b.Objective}
@@ -240,9 +242,12 @@ func (r *run) improve(ctx context.Context, begun simd.Matrix, restart int) (*Res
 		if b.Iterations > 0 && r.o.Tolerance > 0 && before-out.objective <= r.o.Tolerance*before {
 			return b, nil
 		}
+		if idle++; out.objective < least*(1-1e-7) {
+			least, idle = out.objective, 0
+		}
 		r.judgeCodes(out)
 		r.update(b.Centroids)
-		if !r.o.KeepEmpty {
+		if !r.o.KeepEmpty && idle < patience {
 			b.Splits += r.split(b.Centroids, restart)
 		}
 		b.Iterations++
@@ -250,9 +255,17 @@ func (r *run) improve(ctx context.Context, begun simd.Matrix, restart int) (*Res
 	}
 }
 
-// split gives empty clusters half of others.
+// patience is how many iterations may go by without a lower objective until clusters
+// that are empty stay so: they have been split in vain. What is left is Lloyd's
+// algorithm, which comes to an end.
+const patience = 4
+
+// split gives empty clusters half of others, where they have something to share.
 func (r *run) split(centroids simd.Matrix, restart int) int {
-	splits := split(centroids, r.counts, random(r.o.Seed, streamSplit, restart))
+	if !slices.Contains(r.counts, 0) {
+		return 0
+	}
+	splits := split(centroids, r.counts, r.points(centroids), random(r.o.Seed, streamSplit, restart))
 	if splits > 0 && r.o.Spherical {
 		for c := range centroids.Rows {
 			simd.Normalize(centroids.Row(c), centroids.Row(c))

@@ -321,7 +321,7 @@ func TestEmptyClusters(t *testing.T) {
 func TestSplitHalvesADonor(t *testing.T) {
 	centroids := simd.Matrix{Data: []float32{1, 2, 3, 9, 9, 9}, Rows: 2, Dim: 3}
 	counts := []int64{7, 0}
-	if n := split(centroids, counts, random(1, streamSplit, 0)); n != 1 {
+	if n := split(centroids, counts, nil, random(1, streamSplit, 0)); n != 1 {
 		t.Fatalf("%d splits", n)
 	}
 	const e = 1.0 / 1024
@@ -334,7 +334,7 @@ func TestSplitHalvesADonor(t *testing.T) {
 	for seed := range uint64(1000) {
 		c := simd.NewMatrix(3, 1)
 		n := []int64{0, 101, 301}
-		split(c, n, random(seed, streamSplit, 0))
+		split(c, n, nil, random(seed, streamSplit, 0))
 		if n[2] < 301 {
 			given++
 		}
@@ -342,8 +342,53 @@ func TestSplitHalvesADonor(t *testing.T) {
 	if given < 600 || given > 900 {
 		t.Errorf("the larger of two gave %d times of 1000", given)
 	}
-	if n := split(simd.NewMatrix(3, 1), []int64{1, 0, 1}, random(1, streamSplit, 0)); n != 0 {
+	if n := split(simd.NewMatrix(3, 1), []int64{1, 0, 1}, nil, random(1, streamSplit, 0)); n != 0 {
 		t.Errorf("clusters of one row gave %d times", n)
+	}
+}
+
+// Rows of a few different values only: the run ends by itself, with one cluster for
+// each value at most, the objective that the values allow, and the rest reported
+// empty. A point is found to be one at any length and dimension.
+func TestEqualRowsConverge(t *testing.T) {
+	for _, spherical := range []bool{false, true} {
+		for _, dim := range []int{2, 33, 512} {
+			for _, c := range []struct{ different, k int }{{1, 5}, {2, 5}, {2, 2}, {12, 40}, {12, 299}} {
+				for _, length := range []float32{1e-3, 1, 1e4} {
+					values := simd.NewMatrix(c.different, dim)
+					rng := rand.New(rand.NewPCG(uint64(dim), uint64(c.k)))
+					for i := range values.Data {
+						values.Data[i] = length * float32(rng.NormFloat64())
+					}
+					m := simd.NewMatrix(300, dim)
+					for i := range m.Rows {
+						copy(m.Row(i), values.Row(i*i%c.different))
+					}
+					used := map[int]bool{}
+					for i := range m.Rows {
+						used[i*i%c.different] = true
+					}
+					r := mustTrain(t, Matrix(m), Options{Clusters: c.k, Spherical: spherical})
+					most := 1e-9 * float64(dim) * float64(length) * float64(length) * 300
+					if spherical {
+						most = 1e-5 * 300
+					}
+					if !r.Converged || r.Iterations > 10 || r.Objective > most {
+						t.Errorf("spherical %v, dim %d, %+v, length %v: converged %v after %d, objective %v, %d splits", spherical, dim, c, length, r.Converged, r.Iterations, r.Objective, r.Splits)
+					}
+					of := map[int]int32{}
+					for i, label := range r.Labels {
+						if was, seen := of[i*i%c.different]; seen && was != label {
+							t.Fatalf("equal rows have clusters %d and %d", was, label)
+						}
+						of[i*i%c.different] = label
+					}
+					if want := c.k - min(c.k, len(used)); r.Empty != want {
+						t.Errorf("spherical %v, dim %d, %+v: %d empty, want %d", spherical, dim, c, r.Empty, want)
+					}
+				}
+			}
+		}
 	}
 }
 
