@@ -150,18 +150,10 @@ func eigen(ctx context.Context, g []float64, dim int) (values, vectors []float64
 		from := dim - 1 - i
 		values[i] = ascending[from]
 		to := vectors[i*dim:][:dim]
-		largest := 0.0
 		for d := range to {
 			to[d] = v.At(d, from)
-			if math.Abs(to[d]) > math.Abs(largest) {
-				largest = to[d]
-			}
 		}
-		if largest < 0 {
-			for d := range to {
-				to[d] = -to[d]
-			}
-		}
+		positive(to)
 	}
 	return values, vectors, nil
 }

@@ -79,7 +79,8 @@ const (
 // Whiten learns the rotation from all rows of s, in two passes over them: the mean,
 // then the covariance, both in float64. That costs rows·dim² operations of float64,
 // the eigenvectors some 10·dim³ more on one core (a minute at 2,048 dimensions), and
-// 16·dim² bytes. The same rows give the same bits on any number of threads.
+// 16·dim² bytes; of fewer rows than dimensions rows²·dim and 10·rows³ instead (see
+// fewRows). The same rows give the same bits on any number of threads.
 func Whiten(ctx context.Context, s Source, o WhitenOptions) (*Whitened, error) {
 	o.Threads = threadsOr(o.Threads)
 	if o.How == "" {
@@ -103,18 +104,15 @@ func Whiten(ctx context.Context, s Source, o WhitenOptions) (*Whitened, error) {
 	if how == DINO {
 		about = make([]float64, s.Dim())
 	}
-	g, err := covarianceOf(ctx, s, about, o)
+	side := manyRows
+	if s.Rows() < s.Dim() {
+		side = fewRows
+	}
+	values, vectors, total, err := side(ctx, s, about, o.Dim, o)
 	if err != nil {
 		return nil, err
 	}
-	values, vectors, err := eigen(ctx, g, s.Dim())
-	if err != nil {
-		return nil, err
-	}
-	w := &Whitened{from: s, dim: o.Dim, unit: how != PCA, variances: values[:o.Dim]}
-	for _, v := range values {
-		w.total += max(v, 0)
-	}
+	w := &Whitened{from: s, dim: o.Dim, unit: how != PCA, variances: values, total: total}
 	directions := simd.NewMatrix(o.Dim, s.Dim())
 	for i := range o.Dim {
 		by := scaleOf(how, values[i], values[0])
@@ -132,6 +130,23 @@ func Whiten(ctx context.Context, s Source, o WhitenOptions) (*Whitened, error) {
 		w.mean[d] = float32(x)
 	}
 	return w, nil
+}
+
+// manyRows returns the count largest eigenvalues of the covariance of rows about a
+// point, their eigenvectors [count][dim], and the sum of all eigenvalues.
+func manyRows(ctx context.Context, s Source, about []float64, count int, o WhitenOptions) (values, vectors []float64, total float64, err error) {
+	g, err := covarianceOf(ctx, s, about, o)
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	values, vectors, err = eigen(ctx, g, s.Dim())
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	for _, v := range values {
+		total += max(v, 0)
+	}
+	return values[:count], vectors[:count*s.Dim()], total, nil
 }
 
 // scaleOf is what a direction of this variance is multiplied by.

@@ -223,3 +223,79 @@ func squaredDistance(a, b []float32) (sum float64) {
 	}
 	return sum
 }
+
+// Of fewer rows than dimensions the products of rows give what the covariance does:
+// the same variances and total, the same directions where those differ, and
+// orthonormal ones where there is no variance.
+func TestFewRowsWhitenAsManyDo(t *testing.T) {
+	for _, size := range []struct{ rows, dim, count int }{{2, 9, 9}, {12, 40, 5}, {12, 40, 40}, {39, 40, 40}, {30, 200, 64}} {
+		m := lopsided(size.rows, size.dim)
+		o := WhitenOptions{Threads: 3}
+		for _, origin := range []bool{false, true} {
+			about := make([]float64, size.dim)
+			if !origin {
+				for i := range m.Rows {
+					for d, x := range m.Row(i) {
+						about[d] += float64(x) / float64(m.Rows)
+					}
+				}
+			}
+			want, axes, sum, err := manyRows(context.Background(), Matrix(m), about, size.count, o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, vectors, total, err := fewRows(context.Background(), Matrix(m), about, size.count, o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if math.Abs(total-sum) > 1e-10*sum || len(got) != size.count || len(vectors) != len(axes) {
+				t.Errorf("%+v: total %v, want %v", size, total, sum)
+			}
+			dot := func(a, b []float64) (s float64) {
+				for i := range a {
+					s += a[i] * b[i]
+				}
+				return s
+			}
+			for i, v := range got {
+				if math.Abs(v-want[i]) > 1e-10*want[0] {
+					t.Errorf("%+v: variance %d is %v, want %v", size, i, v, want[i])
+				}
+				of := vectors[i*size.dim:][:size.dim]
+				for j := range i + 1 {
+					one := 0.0
+					if i == j {
+						one = 1
+					}
+					if d := dot(of, vectors[j*size.dim:][:size.dim]); math.Abs(d-one) > 1e-12 {
+						t.Fatalf("%+v: directions %d and %d have product %v", size, i, j, d)
+					}
+				}
+				alone := v > 1e-6*want[0]
+				for _, j := range []int{i - 1, i + 1} {
+					alone = alone && (j < 0 || j >= len(want) || math.Abs(v-want[j]) > 1e-3*v)
+				}
+				if d := dot(of, axes[i*size.dim:][:size.dim]); alone && math.Abs(d-1) > 1e-6 {
+					t.Errorf("%+v: direction %d has product %v with that of the covariance", size, i, d)
+				}
+				if v == 0 {
+					for r := range m.Rows {
+						at := 0.0
+						for d, x := range m.Row(r) {
+							at += of[d] * (float64(x) - about[d])
+						}
+						if math.Abs(at) > 1e-4 {
+							t.Fatalf("%+v: direction %d without variance: row %d lies at %v", size, i, r, at)
+						}
+					}
+				}
+			}
+		}
+	}
+	enough := errors.New("enough")
+	ctx, cancel := context.WithCancelCause(context.Background())
+	cancel(enough)
+	if _, _, _, err := fewRows(ctx, Matrix(lopsided(12, 40)), make([]float64, 40), 40, WhitenOptions{Threads: 2}); !errors.Is(err, enough) {
+		t.Errorf("cancelled: %v", err)
+	}
+}
