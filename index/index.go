@@ -131,7 +131,7 @@ type Result struct {
 // workers that find good rows early spare each other work.
 type Stats struct {
 	Passes   int   // over the bank
-	Lists    int64 // read by queries, pairs of the two; 0 where all rows were compared in order
+	Lists    int64 // read by queries, pairs of the two, but for that of strays; 0 where all rows were compared in order
 	Rows     int64 // live and allowed rows of which vectors were read, in all passes
 	Scores   int64 // pairs of a query and a row that were scored from all of their vectors
 	Rescored int64 // of these, scored again directly (L2)

@@ -141,7 +141,11 @@ func (p *pass) round(ctx context.Context, visits []visit, plain bool) error {
 	if len(visits) == 0 {
 		return nil
 	}
-	p.stats.Lists += int64(len(visits))
+	for _, v := range visits {
+		if int(v.list) != p.group.Strays() {
+			p.stats.Lists++
+		}
+	}
 	v := p.group.visitors(visits)
 	runs, cuts := p.group.pieces(v, p.o.Threads, p.ix.dim)
 	return p.work(ctx, len(cuts)-1, nil, func(w *worker, i int) error {

@@ -16,7 +16,8 @@ import (
 // row's own stands and how many standard deviations that list must be given credit
 // for (Lists.deviations) to reach the score of the k-th best row. Half of the
 // queries decide Probes, Most and Reach: the least with which enough of these rows
-// are found. The other half says what comes out.
+// are found. The other half says what comes out; in a small bank, where that is less
+// than was asked for, more lists are read.
 //
 // A search reads a little more than that, as its floor stands below the k-th best
 // score until it has found all.
@@ -90,10 +91,20 @@ func (ix *Index) Tune(ctx context.Context, s *store.Snapshot, queries simd.Matri
 		test, out := halfOf(some, without)
 		for _, recall := range o.Recalls {
 			t := c.choose(wanted, recall)
+			if ix.rows <= smallBank && (1-recall)*float64(len(wanted)) < 1 {
+				t = c.all() // that one row is missed or none says nothing
+			}
 			t.K, t.Recall, t.Measure = k, recall, Measure{K: k, Own: o.Own}
 			lists.Tuned = append(lists.Tuned, t)
-			if err := tuned.measure(ctx, &lists.Tuned[len(lists.Tuned)-1], test, out, exact.Hits, ask); err != nil {
+			last := &lists.Tuned[len(lists.Tuned)-1]
+			if err := tuned.measure(ctx, last, test, out, exact.Hits, ask); err != nil {
 				return nil, err
+			}
+			for ix.rows <= smallBank && last.Measure.Recall < recall {
+				c.widen(last)
+				if err := tuned.measure(ctx, last, test, out, exact.Hits, ask); err != nil {
+					return nil, err
+				}
 			}
 		}
 	}
@@ -260,7 +271,7 @@ func (c *calibration) wanted(k int) (all []want) {
 func (c *calibration) choose(rows []want, recall float64) (t Tuning) {
 	count := c.group.Count()
 	if len(rows) == 0 {
-		return Tuning{Probes: count, Most: count, Reach: everyList}
+		return c.all()
 	}
 	byRank := slices.SortedFunc(slices.Values(rows), func(a, b want) int { return cmp.Compare(a.rank, b.rank) })
 	within := func(share float64) int {
@@ -279,6 +290,26 @@ func (c *calibration) choose(rows []want, recall float64) (t Tuning) {
 	t.Reach = reach[min(len(rows)-1, int(math.Ceil(recall*float64(len(rows))))-1)]
 	return t
 }
+
+// all reads every list.
+func (c *calibration) all() Tuning {
+	count := c.group.Count()
+	return Tuning{Probes: count, Most: count, Reach: everyList}
+}
+
+// widen makes a tuning read more: every list in the end.
+func (c *calibration) widen(t *Tuning) {
+	count := c.group.Count()
+	t.Probes, t.Most, t.Reach = min(count, 2*t.Probes), min(count, 2*t.Most), t.Reach+1
+	if t.Most == count {
+		t.Probes, t.Reach = count, everyList
+	}
+}
+
+// smallBank rows and fewer are read in no time, so that a recall which the second half
+// of the queries did not have, or which so few cannot show, need not be missed: more
+// lists are read, or all. Of larger banks there are queries enough.
+const smallBank = 4096
 
 const (
 	safety = 0.1  // share of the misses that are allowed, which is not used up

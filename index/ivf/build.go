@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"runtime"
+	"slices"
 	"time"
 
 	"membank/index"
@@ -135,10 +136,11 @@ func (o BuildOptions) filled() BuildOptions {
 // train finds centroids, and the list of every row number, −1 for those that are
 // not live.
 func train(ctx context.Context, s *store.Snapshot, o BuildOptions) (*index.Lists, []int32, error) {
-	source, err := kmeans.Bank(ctx, s)
+	rows, err := kmeans.Bank(ctx, s)
 	if err != nil {
 		return nil, nil, err
 	}
+	source := &directions{rows, make([]bool, rows.Rows())}
 	passes := int64(o.Iterations + 1)
 	trained, err := kmeans.Train(ctx, source, kmeans.Options{
 		Clusters: o.Lists, Spherical: o.Metric == index.Cosine, Seed: o.Seed,
@@ -157,7 +159,16 @@ func train(ctx context.Context, s *store.Snapshot, o BuildOptions) (*index.Lists
 		return nil, nil, err
 	}
 	lists := index.NewLists(o.Metric, o.Seed, trained.Centroids)
-	lists.Survey(trained.Labels, trained.Scores)
+	surveyed := trained.Labels
+	if o.Metric == index.Cosine && slices.Contains(source.without, true) {
+		surveyed = slices.Clone(surveyed)
+		for i, without := range source.without {
+			if without {
+				surveyed[i] = -1 // a stray, see index.Assigner
+			}
+		}
+	}
+	lists.Survey(surveyed, trained.Scores)
 	listOf := make([]int32, s.Info().Next)
 	for i := range listOf {
 		listOf[i] = -1
@@ -166,6 +177,32 @@ func train(ctx context.Context, s *store.Snapshot, o BuildOptions) (*index.Lists
 		listOf[source.Number(i)] = list
 	}
 	return lists, listOf, nil
+}
+
+// directions are the rows of a bank. It notes which of those that are read have none.
+type directions struct {
+	*kmeans.BankRows
+	without []bool
+}
+
+func (d *directions) Read(ctx context.Context, first int, to simd.Matrix) error {
+	if err := d.BankRows.Read(ctx, first, to); err != nil {
+		return err
+	}
+	for i := range to.Rows {
+		d.without[first+i] = directionless(to.Row(i))
+	}
+	return nil
+}
+
+// directionless is what index.Assigner calls so: too short for an angle to a centroid.
+func directionless(row []float32) bool {
+	for _, x := range row {
+		if x >= 2*simd.Epsilon || x <= -2*simd.Epsilon {
+			return false // nearly always the first
+		}
+	}
+	return float32(1/max(simd.Norm(row), simd.Epsilon)) > 1/(2*simd.Epsilon)
 }
 
 // regroup rewrites the bank by list.

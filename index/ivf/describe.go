@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"membank/index"
+	"membank/simd"
 	"membank/store"
 )
 
@@ -22,12 +23,13 @@ type Description struct {
 	Empty     int
 	Imbalance float64 // nlist·Σ(n/N)²
 	Changed   float64 // share of the live rows that came or moved since the build
-	Built     int64   // rows when it was built
-	// Near is the mean score of a row's nearest centroid in a sample of the rows, for
-	// cosine; otherwise the mean squared distance. BuiltNear is that when the lists
-	// were made, of all rows.
+	Built     int64   // rows of all lists when it was built
+	// Near is the mean score of a row's nearest centroid in a sample of the rows that
+	// are in lists, for cosine; otherwise the mean squared distance. BuiltNear is that
+	// when the lists were made, of all of them.
 	Near, BuiltNear float64
-	Rebuild         string // why to build anew; "" if there is no reason
+	far             float64 // strays that new lists could take, as far as the sample tells
+	Rebuild         string  // why to build anew; "" if there is no reason
 }
 
 // When to build anew. A search reads lists in proportion to their rows, so a list
@@ -56,6 +58,14 @@ func Describe(ctx context.Context, s *store.Snapshot) (d Description, err error)
 	if d.Lists, err = index.DecodeLists(record); err != nil {
 		return d, err
 	}
+	rows, numbers, err := sampleRows(ctx, s, nearSample)
+	if err != nil {
+		return d, err
+	}
+	stray := map[int64]bool{} // of those rows
+	for _, row := range numbers {
+		stray[row] = false
+	}
 	nlist := d.Lists.Count()
 	all := make([]int64, nlist+1)
 	r := s.NewReader()
@@ -72,9 +82,13 @@ func Describe(ctx context.Context, s *store.Snapshot) (d Description, err error)
 				if run.List < 0 || int(run.List) > nlist {
 					return fmt.Errorf("%w: block %d has rows of list %d of %d", index.ErrLists, block, run.List, nlist+1)
 				}
-				for _, dead := range c.Dead[run.From:run.To] {
-					if !dead {
-						all[run.List]++
+				for i := run.From; i < run.To; i++ {
+					if c.Dead[i] {
+						continue
+					}
+					all[run.List]++
+					if _, asked := stray[c.Row[i]]; asked && int(run.List) == nlist {
+						stray[c.Row[i]] = true
 					}
 				}
 			}
@@ -100,21 +114,39 @@ func Describe(ctx context.Context, s *store.Snapshot) (d Description, err error)
 	if changed := d.Info.Delta; d.Info.Rows > 0 {
 		d.Changed = min(1, float64(changed)/float64(d.Info.Rows))
 	}
-	if err := d.near(ctx, s); err != nil {
+	listed, strays, far := simd.NewMatrix(0, rows.Dim), 0, 0
+	for i, row := range numbers {
+		switch {
+		case !stray[row]:
+			listed.Data = append(listed.Data, rows.Row(i)...)
+			listed.Rows++
+		case d.Lists.Metric != index.Cosine || !directionless(rows.Row(i)):
+			far++
+			fallthrough
+		default:
+			strays++
+		}
+	}
+	if err := d.near(ctx, listed); err != nil {
 		return d, err
+	}
+	d.far = float64(d.Strays) * float64(far) / float64(max(strays, 1))
+	if strays == 0 {
+		d.far = float64(d.Strays) // too few to be in the sample
 	}
 	d.Rebuild = d.advice()
 	return d, nil
 }
 
-// near compares how far rows are from their centroids with how far they were.
-func (d *Description) near(ctx context.Context, s *store.Snapshot) error {
+// near compares how far rows of lists are from their centroids with how far they
+// were.
+func (d *Description) near(ctx context.Context, rows simd.Matrix) error {
 	for j, n := range d.Lists.Near {
 		d.BuiltNear += float64(n) * float64(d.Lists.Rows[j]) / float64(max(d.Built, 1))
 	}
-	rows, _, err := sampleRows(ctx, s, nearSample)
-	if err != nil || rows.Rows == 0 {
-		return err
+	if rows.Rows == 0 {
+		d.Near = d.BuiltNear // nothing has come to the lists that says otherwise
+		return nil
 	}
 	a, err := index.NewAssigner(d.Lists, 0)
 	if err != nil {
@@ -126,12 +158,12 @@ func (d *Description) near(ctx context.Context, s *store.Snapshot) error {
 
 func (d *Description) advice() string {
 	built := index.Imbalance(d.Lists.Rows)
-	share := float64(d.Strays) / float64(max(d.Info.Rows, 1))
+	share := d.far / float64(max(d.Info.Rows, 1))
 	switch {
 	case share > mostStrays:
 		return fmt.Sprintf("%.1f %% of the rows lie outside of all lists, and every search reads them", 100*share)
-	case float64(d.Info.Rows) > (1+mostChanged)*float64(d.Built):
-		return fmt.Sprintf("the bank has %d rows, and had %d when the lists were made", d.Info.Rows, d.Built)
+	case float64(d.Info.Rows-d.Strays) > (1+mostChanged)*float64(d.Built):
+		return fmt.Sprintf("the lists have %d rows, and had %d when they were made", d.Info.Rows-d.Strays, d.Built)
 	case d.farther() > mostFarther:
 		return fmt.Sprintf("rows lie %.2f times as far from their centroids as when the lists were made", d.farther())
 	case d.Imbalance > mostImbalance*built:

@@ -418,3 +418,98 @@ func TestBuildCanBeCancelled(t *testing.T) {
 		l.ask(m.Slice(0, 2), index.Cosine, 5)
 	}
 }
+
+// In a small bank a recall that is stated comes out, and where the rows are too few to
+// tell every list is read.
+func TestSmallBanksKeepTheirRecall(t *testing.T) {
+	for _, rows := range []int{12, 90, 600} {
+		for seed := range uint64(3) {
+			rng := rand.New(rand.NewPCG(seed, uint64(rows)))
+			m := simd.NewMatrix(rows, 24)
+			for i := range m.Data {
+				m.Data[i] = float32(rng.NormFloat64())
+			}
+			l := newLife(t, t.TempDir(), m)
+			b, err := Build(context.Background(), l.db, bank, BuildOptions{Lists: max(2, rows/8), Seed: seed})
+			l.must(err)
+			l.look(func(s *store.Snapshot) {
+				nearest := make([][]index.Hit, rows)
+				for q := range nearest {
+					nearest[q] = l.nearest(m.Row(q), index.Cosine)
+				}
+				for _, tuning := range b.Tuned {
+					if tuning.Measure.Recall < tuning.Recall {
+						t.Errorf("%d rows, k=%d: recall %v is stated, %v was measured with %v lists of %d", rows, tuning.K, tuning.Recall, tuning.Measure.Recall, tuning.Lists, b.Lists)
+					}
+					r, err := index.New(s).Search(context.Background(), m, index.Options{K: tuning.K, Recall: tuning.Recall})
+					l.must(err)
+					exact := make([][]index.Hit, rows)
+					for q := range exact {
+						exact[q] = nearest[q][:tuning.K]
+					}
+					share := index.Recall(r.Hits, exact)
+					// Half of the queries had it; the other half, and rows that are their own
+					// neighbours, may err by what so many rows vary.
+					all := float64(rows * tuning.K)
+					if share < tuning.Recall-4*math.Sqrt(tuning.Recall*(1-tuning.Recall)/all) {
+						t.Errorf("%d rows, k=%d: recall %v is stated, %v found", rows, tuning.K, tuning.Recall, share)
+					}
+				}
+			})
+			l.end()
+		}
+	}
+}
+
+// Rows without a direction are in no list: they count as strays from the beginning,
+// the lists are described without them, and they are no reason to build anew.
+func TestStraysAreCountedApart(t *testing.T) {
+	rng := rand.New(rand.NewPCG(8, 1))
+	m := simd.NewMatrix(900, 16)
+	for i := range m.Rows {
+		for d := range m.Row(i) {
+			if i%3 > 0 {
+				m.Row(i)[d] = 5 + float32(rng.NormFloat64())
+			}
+		}
+	}
+	l := newLife(t, t.TempDir(), m)
+	defer l.end()
+	b, err := Build(context.Background(), l.db, bank, BuildOptions{Lists: 6})
+	l.must(err)
+	l.look(func(s *store.Snapshot) {
+		d, err := Describe(context.Background(), s)
+		l.must(err)
+		listed, sum := 0.0, 0.0
+		for _, n := range d.Rows {
+			listed += float64(n)
+			sum += float64(n) * float64(n)
+		}
+		if b.Strays != 300 || d.Strays != 300 || listed != 600 || d.Built != 600 || math.Abs(d.Imbalance-6*sum/600/600) > 1e-12 || b.Imbalance != d.Imbalance {
+			t.Errorf("build says %d strays, imbalance %v; described as %+v", b.Strays, b.Imbalance, d)
+		}
+		if d.Rebuild != "" || math.Abs(d.Near-d.BuiltNear) > 1e-4 {
+			t.Errorf("build anew: %q; near %v, %v at build", d.Rebuild, d.Near, d.BuiltNear)
+		}
+		r, err := index.New(s).Search(context.Background(), m.Slice(1, 3), index.Options{K: 5, Probes: 4})
+		l.must(err)
+		if r.Stats.Lists != 8 {
+			t.Errorf("two queries of 4 lists read %d, that of strays not counted", r.Stats.Lists)
+		}
+	})
+	// What comes later and lies far off is in no list either, and is a reason.
+	far := simd.NewMatrix(60, 16)
+	for i := range far.Rows {
+		for d := range far.Row(i) {
+			far.Row(i)[d] = float32(rng.NormFloat64()) - 5
+		}
+	}
+	l.write(far, store.WriterOptions{Mode: store.Append})
+	l.look(func(s *store.Snapshot) {
+		d, err := Describe(context.Background(), s)
+		l.must(err)
+		if d.Strays != 360 || d.Built != 600 || d.Rebuild == "" || math.Abs(d.Near-d.BuiltNear) > 1e-4 {
+			t.Errorf("%d strays, near %v, %v at build, build anew: %q", d.Strays, d.Near, d.BuiltNear, d.Rebuild)
+		}
+	})
+}
