@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"membank/store"
 	"membank/store/dump"
 )
 
@@ -123,14 +124,14 @@ func TestBankRowsAreWhatTheFormulaGives(t *testing.T) {
 
 // A lost checkpoint is named, and there is a way back.
 func TestLostCheckpointOfABank(t *testing.T) {
-	database(t)
+	dir := database(t)
 	path := arrayFile(t, t.TempDir(), "one.npy", []float32{3, 4}, 1, 2)
 	must(t, "bank", "init", "m", "--rows", "5", "--dim", "2", "--init", "zeros")
 	for _, step := range []string{"1", "2"} {
 		must(t, "bank", "update", "m", "--ids", step, "--vectors", path)
 		must(t, "bank", "checkpoint", "m")
 	}
-	must(t, "rm", "m/step-2")
+	removeBank(t, dir, "m/step-2")
 	if r := run(t, "bank", "get", "m", "--ids", "1"); r.code != exitCorrupt || !strings.Contains(r.err, "m/step-2") || !strings.Contains(r.err, "bank restore") {
 		t.Errorf("exit %d: %s", r.code, r.err)
 	}
@@ -142,6 +143,63 @@ func TestLostCheckpointOfABank(t *testing.T) {
 		t.Errorf("restored: %s", got)
 	}
 	must(t, "bank", "checkpoint", "m", "--step", "2") // takes the place of the lost one
+}
+
+// removeBank deletes a bank beneath the commands, which refuse to.
+func removeBank(t *testing.T, dir, bank string) {
+	t.Helper()
+	db, err := store.Open(t.Context(), dir, store.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.RemoveBank(t.Context(), bank); err != nil {
+		t.Error(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// rm takes nothing from a checkpoint that its memory bank would miss, in whole, by
+// rows, or through a server, and says what to do instead.
+func TestCheckpointsAreNotRemoved(t *testing.T) {
+	dir := database(t)
+	path := arrayFile(t, t.TempDir(), "one.npy", []float32{3, 4}, 1, 2)
+	must(t, "ingest", "m/step-7", path) // by name only
+	must(t, "ingest", "x/step-1", path)
+	must(t, "bank", "init", "m", "--rows", "5", "--dim", "2,2", "--prototypes", "3")
+	for _, step := range []string{"1", "2"} {
+		must(t, "bank", "update", "m", "--ids", step, "--vectors", path, "--vectors", path)
+		must(t, "bank", "checkpoint", "m")
+	}
+	refused := []struct{ bank, remedy string }{
+		{"m/step-2", "membank bank checkpoint m"}, {"m/step-2/view-1", "membank bank drop m"}, {"m/step-2/prototypes", "applies to this checkpoint"},
+		{"m/step-1", "membank bank forget m --step 1"}, {"m/step-1/view-1", "membank bank forget m --step 1"},
+	}
+	for _, c := range refused {
+		for _, args := range [][]string{{}, {"--where", "row == 0"}, {"--dry-run"}} {
+			if r := run(t, append([]string{"rm", c.bank, "--yes"}, args...)...); r.code != exitUsage || !strings.Contains(r.err, c.remedy) {
+				t.Errorf("rm %s %v: exit %d: %s", c.bank, args, r.code, r.err)
+			}
+		}
+	}
+	must(t, "rm", "m/step-7")
+	must(t, "rm", "x/step-1")
+	must(t, "verify")
+	s := startServer(t, dir)
+	s.ask(t, "GET", "/v1/memory/m", "", nil) // which opens it
+	if a := s.ask(t, "DELETE", "/v1/banks/m%2Fstep-2", "", nil); a.status != 400 || !strings.Contains(a.text, "applies to this checkpoint") {
+		t.Errorf("%d %s", a.status, a.text)
+	}
+	if a := s.ask(t, "POST", "/v1/memory/m/forget?step=1", "", nil); a.status != 200 {
+		t.Errorf("%d %s", a.status, a.text)
+	}
+	if a := s.ask(t, "POST", "/v1/memory/m/checkpoint?step=9", "", nil); a.status != 200 {
+		t.Errorf("%d %s", a.status, a.text)
+	}
+	if a := s.ask(t, "DELETE", "/v1/banks/m%2Fstep-2", "", nil); a.status != 400 || !strings.Contains(a.text, "bank forget m --step 2") {
+		t.Errorf("%d %s", a.status, a.text)
+	}
 }
 
 // What is wrong with a bank is found before --replace removes the one it replaces.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 
+	"membank/index/memory"
 	"membank/store"
 
 	ucli "github.com/urfave/cli/v2"
@@ -65,6 +66,9 @@ func runRm(ctx context.Context, s *session, c *ucli.Context, args []string) erro
 		if err != nil {
 			return err
 		}
+		if err := notACheckpoint(ctx, db, bank); err != nil {
+			return err
+		}
 		r := removal{Bank: bank, Deleted: int64(len(rows)), Rows: info.Rows - int64(len(rows)), DryRun: dry}
 		if whole {
 			r.Deleted, r.Rows, r.Removed = info.Rows, 0, true
@@ -86,6 +90,18 @@ func runRm(ctx context.Context, s *session, c *ucli.Context, args []string) erro
 		}
 		return s.emit(r, func(w io.Writer) { printRemoval(w, r, "deleted") })
 	})
+}
+
+// notACheckpoint refuses to take from a checkpoint what its memory bank would miss.
+func notACheckpoint(ctx context.Context, db *store.DB, bank string) error {
+	of, err := memory.BelongsTo(ctx, db, bank)
+	if err != nil || of.Memory == "" {
+		return err
+	}
+	if of.Needed {
+		return usage("bank %q: the log of memory bank %q applies to this checkpoint, which would be lost without it (membank bank checkpoint %s makes a later one; membank bank drop %s deletes all of it)", bank, of.Memory, of.Memory, of.Memory)
+	}
+	return usage("bank %q: is a checkpoint of memory bank %q (membank bank forget %s --step %d deletes it)", bank, of.Memory, of.Memory, of.Step)
 }
 
 func printRemoval(w io.Writer, r removal, did string) {
