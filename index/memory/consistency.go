@@ -90,14 +90,8 @@ func ReSSL(keys, queries simd.Matrix, tKey, tQuery float64) (Loss, error) {
 // count as Config.Order says. It returns 4·queries·rows bytes, at most 1 GiB of them:
 // beyond that it is an ErrOptions.
 func (b *Bank) Similarities(ctx context.Context, view int, queries simd.Matrix, scope Scope) (ids []int64, scores simd.Matrix, err error) {
-	if err := b.checkQueries(view, queries); err != nil {
+	if err := b.checkSimilar(view, queries, scope); err != nil {
 		return nil, scores, err
-	}
-	if err := scope.check(); err != nil {
-		return nil, scores, err
-	}
-	if most := int64(1<<28) / b.c.Rows; int64(queries.Rows) > most {
-		return nil, scores, fmt.Errorf("%w: the scores of %d queries and %d rows are more than 1 GiB (ask %d queries at once)", ErrOptions, queries.Rows, b.c.Rows, most)
 	}
 	b.mu.RLock()
 	defer b.mu.RUnlock()
@@ -105,6 +99,16 @@ func (b *Bank) Similarities(ctx context.Context, view int, queries simd.Matrix, 
 		return nil, scores, err
 	}
 	return b.similarities(ctx, view, queries, scope)
+}
+
+func (b *Bank) checkSimilar(view int, queries simd.Matrix, scope Scope) error {
+	if err := b.checkQueries(view, queries); err != nil {
+		return err
+	}
+	if most := int64(1<<28) / b.c.Rows; int64(queries.Rows) > most {
+		return fmt.Errorf("%w: the scores of %d queries and %d rows are more than 1 GiB (ask %d queries at once)", ErrOptions, queries.Rows, b.c.Rows, most)
+	}
+	return scope.check()
 }
 
 // similarities is Similarities with the lock held.

@@ -18,33 +18,59 @@ import (
 // and 90th percentile (linearly interpolated, as numpy does) and scaled to a mean of
 // t, 0 being 0.2.
 func Concentrations(rows simd.Matrix, labels []int64, centroids simd.Matrix, t float64) ([]float64, error) {
-	if t == 0 {
-		t = 0.2
-	}
-	if rows.Dim != centroids.Dim || len(labels) != rows.Rows || centroids.Rows < 1 || !(t > 0) {
+	if rows.Dim != centroids.Dim || len(labels) != rows.Rows || centroids.Rows < 1 {
 		return nil, fmt.Errorf("%w: %d rows of %d dimensions, %d labels, %d centroids of %d", ErrOptions,
 			rows.Rows, rows.Dim, len(labels), centroids.Rows, centroids.Dim)
 	}
-	phi, members := make([]float64, centroids.Rows), make([]float64, centroids.Rows)
+	s := newSpread(centroids)
 	for i, c := range labels {
-		if c < 0 || c >= int64(centroids.Rows) {
-			return nil, fmt.Errorf("%w: row %d is of cluster %d of %d", ErrOptions, i, c, centroids.Rows)
+		if err := s.add(int64(i), rows.Row(i), c); err != nil {
+			return nil, err
 		}
-		square := 0.0
-		for d, x := range rows.Row(i) {
-			e := float64(x) - float64(centroids.Row(int(c))[d])
-			square += e * e
-		}
-		phi[c] += math.Sqrt(square)
-		members[c]++
 	}
-	for c, n := range members {
+	return s.concentrations(t)
+}
+
+// spread sums the distances of rows from their centroids.
+type spread struct {
+	centroids simd.Matrix
+	distances []float64
+	members   []float64
+}
+
+func newSpread(centroids simd.Matrix) *spread {
+	return &spread{centroids: centroids, distances: make([]float64, centroids.Rows), members: make([]float64, centroids.Rows)}
+}
+
+func (s *spread) add(id int64, row []float32, c int64) error {
+	if c < 0 || c >= int64(s.centroids.Rows) {
+		return fmt.Errorf("%w: row %d is of cluster %d of %d", ErrOptions, id, c, s.centroids.Rows)
+	}
+	square, centroid := 0.0, s.centroids.Row(int(c))
+	for d, x := range row {
+		e := float64(x) - float64(centroid[d])
+		square += e * e
+	}
+	s.distances[c] += math.Sqrt(square)
+	s.members[c]++
+	return nil
+}
+
+func (s *spread) concentrations(t float64) ([]float64, error) {
+	if t == 0 {
+		t = 0.2
+	}
+	if !(t > 0) || math.IsInf(t, 0) {
+		return nil, fmt.Errorf("%w: temperature %v (above 0)", ErrOptions, t)
+	}
+	phi := s.distances
+	for c, n := range s.members {
 		if phi[c] /= math.Log(n+10) * max(n, 1); n <= 1 {
 			phi[c] = 0
 		}
 	}
 	largest := slices.Max(phi)
-	for c, n := range members {
+	for c, n := range s.members {
 		if n <= 1 {
 			phi[c] = largest
 		}
