@@ -49,10 +49,10 @@ func readBodyArrays(ctx context.Context, stream *dump.Stream, command *spareComm
 		}
 		flag := command.fileFlag(name)
 		if flag == "" {
-			return nil, nil, usage("%s: array %q stands for no file of membank %s (arrays are called as its flags)", x.Name(), name, command.title())
+			return nil, nil, usage("%s: array %.80q stands for no file of membank %s (arrays are called as its flags)", x.Name(), name, command.title())
 		}
 		if arrays[name] != nil {
-			return nil, nil, badInput("%s: array %q comes twice", x.Name(), name)
+			return nil, nil, badInput("%s: array %.80q comes twice", x.Name(), name)
 		}
 		if left -= x.Size() + 16*x.Len(); left < 0 || x.Len() > memory {
 			return nil, nil, badInput("%s: more than %s at once (send it in several batches)", x.Name(), size(memory/4))

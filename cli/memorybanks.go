@@ -249,14 +249,22 @@ func (o *openBanks) create(ctx context.Context, name string, c memory.Config, op
 
 // bytesOf is about what a bank takes in memory, at most 1<<62.
 func bytesOf(c memory.Config) int64 {
+	const most = 1 << 62
 	var dims int64
 	for _, v := range c.Views {
 		dims += int64(max(0, v.Dim)) + 8
 	}
-	if c.Rows > 0 && dims > (1<<62)/4/c.Rows {
-		return 1 << 62
+	product := func(rows, dims int64) int64 {
+		if rows > 0 && dims > most/8/rows {
+			return most / 2
+		}
+		return 4 * dims * max(0, rows)
 	}
-	return 4 * dims * max(0, c.Rows)
+	bytes := product(c.Rows, dims)
+	if len(c.Views) > 0 {
+		bytes += product(c.Prototypes, int64(max(0, c.Views[0].Dim)))
+	}
+	return bytes
 }
 
 // remove deletes a bank once nobody uses it.
