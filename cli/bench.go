@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -55,8 +56,10 @@ func benchCommand() *ucli.Command {
 				Action:      figures(benchIngest),
 			},
 			{
-				Name: "bank", Usage: "steps of a memory bank and a queue, beside NumPy arrays in memory",
-				Description: "  membank bench bank\n  membank bench bank --rows 50000 --durability sync --dir /data",
+				Name: "bank", Usage: "steps of a memory bank and a queue, in process and from Python over HTTP",
+				Description: "Beside them the same with NumPy arrays in memory, in turns. Where there is no\n" +
+					"python3 with NumPy, the steps in process are measured alone.\n\n" +
+					"  membank bench bank\n  membank bench bank --rows 50000 --durability sync --dir /data",
 				Flags: []ucli.Flag{dim, dir,
 					&ucli.StringFlag{Name: "rows", Usage: "`N` slots", DefaultText: "1281167"},
 					&ucli.StringFlag{Name: "batch", Usage: "`N` rows of an update and of a push", DefaultText: "256"},
@@ -251,10 +254,14 @@ func benchBank(ctx context.Context, s *session, c *ucli.Context, p perf.Progress
 	if err != nil {
 		return nil, err
 	}
-	return perf.Memory(ctx, perf.MemoryOptions{
+	figures, err := perf.Memory(ctx, perf.MemoryOptions{
 		Dir: c.String("dir"), Rows: n["rows"], Dim: int(n["dim"]), Batch: int(n["batch"]), Negatives: int(n["negatives"]),
-		Queue: n["queue"], Steps: int(n["steps"]), Durability: d, Progress: p,
+		Queue: n["queue"], Steps: int(n["steps"]), Durability: d, Progress: p, Serve: serveForBench, Client: pythonClient,
 	})
+	if err == nil && !slices.ContainsFunc(figures, func(f perf.Figure) bool { return strings.Contains(f.Name, "Python") }) {
+		s.remark("no python3 with NumPy is here: nothing was measured over HTTP, and there is no baseline")
+	}
+	return figures, err
 }
 
 func benchEvaluate(ctx context.Context, s *session, c *ucli.Context, p perf.Progress) ([]perf.Figure, error) {

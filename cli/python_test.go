@@ -1,11 +1,14 @@
 package cli
 
 import (
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"membank/bench/perf"
 )
 
 // python is an interpreter with numpy (and the other modules). Where there is none
@@ -72,7 +75,34 @@ func TestPythonClient(t *testing.T) {
 	if out := runPython(t, interpreter, dir, "test_membank.py", s.url); !strings.Contains(out, "OK") {
 		t.Errorf("%s", out)
 	}
-	t.Log(runPython(t, interpreter, dir, "test_membank.py", s.url, "latency"))
+}
+
+// bench bank makes a server of its own and measures the client against it; nothing
+// is left of either.
+func TestBenchBankMeasuresTheClient(t *testing.T) {
+	python(t, "numpy")
+	t.Setenv(childMode, "membank") // what this binary is when the benchmark starts it
+	dir := t.TempDir()
+	out := must(t, "bench", "bank", "--rows", "500", "--dim", "16", "--batch", "8", "--negatives", "32", "--queue", "64", "--steps", "12", "--dir", dir, "--json")
+	var figures []perf.Figure
+	if err := json.Unmarshal([]byte(out), &figures); err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, f := range figures {
+		if strings.Contains(f.Name, "from Python over HTTP") {
+			found++
+			if !(f.Value > 0) || f.Unit != "ms" {
+				t.Errorf("%+v", f)
+			}
+		}
+	}
+	if found != 10 {
+		t.Errorf("%d figures over HTTP in %s", found, out)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
 }
 
 // The example trains two small encoders whose banks live in the server; both have to

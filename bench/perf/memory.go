@@ -1,15 +1,10 @@
 package perf
 
 import (
-	"bufio"
 	"context"
-	_ "embed"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -32,15 +27,17 @@ type MemoryOptions struct {
 	Durability memory.Durability // "": log
 	Python     string            // with NumPy, for the baseline; "": python3 if it has it, "-": none
 	Progress   Progress
-}
 
-//go:embed memory.py
-var numpyBaseline string
+	// Serve starts a server on a new database in dir, and Client is its Python client:
+	// then the same steps are measured over HTTP, too. nil: they are not.
+	Serve  func(ctx context.Context, dir string) (*MemoryServer, error)
+	Client string
+}
 
 // Memory measures what a step of training waits for: an update of slots with a gather
 // of negatives before it, in one call, and a push into a queue. Beside it NumPy does
 // the same on arrays in memory, without any durability, in a process of its own that
-// takes turns with this one. Figures are medians and 99th percentiles of single steps.
+// takes turns with this one; and a Python client asks a server for the same. Figures are medians and 99th percentiles of single steps.
 func Memory(ctx context.Context, o MemoryOptions) (figures []Figure, err error) {
 	o.Rows, o.Dim, o.Batch, o.Negatives = or(o.Rows, 1_281_167), or(o.Dim, 128), or(o.Batch, 256), or(o.Negatives, 4096)
 	o.Queue, o.Steps, o.Durability = or(o.Queue, 65_536), or(o.Steps, 600), or(o.Durability, memory.Log)
@@ -82,8 +79,18 @@ func Memory(ctx context.Context, o MemoryOptions) (figures []Figure, err error) 
 	if w.queue, err = queue.Queue(); err != nil {
 		return nil, err
 	}
-	numpy := startNumPy(ctx, o)
+	python := findPython(ctx, o.Python)
+	numpy, err := o.startNumPy(ctx, python)
+	if err != nil {
+		return nil, err
+	}
 	defer numpy.stop()
+	http, stop, err := o.startHTTP(ctx, python, dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, stop()) }()
+	defer http.stop()
 	watched := watchResidency()
 	const rounds = 6
 	each := max(1, o.Steps/rounds)
@@ -92,6 +99,9 @@ func Memory(ctx context.Context, o MemoryOptions) (figures []Figure, err error) 
 		err := w.steps(ctx, each)
 		if err == nil {
 			err = numpy.steps(each, w.times)
+		}
+		if err == nil {
+			err = http.steps(each, w.times)
 		}
 		if err != nil {
 			watched()
@@ -105,7 +115,7 @@ func Memory(ctx context.Context, o MemoryOptions) (figures []Figure, err error) 
 	name := fmt.Sprintf("update %d + gather %d of %d × %d", o.Batch, o.Negatives, o.Rows, o.Dim)
 	push := fmt.Sprintf("push %d into %d × %d", o.Batch, o.Queue, o.Dim)
 	return append(figures, slices.Concat(
-		w.figures(name, "slots"), w.figures(push, "queue"),
+		w.figures(name, "slots"), w.figures(push, "queue"), w.processors(name),
 		[]Figure{{Name: "log written at a step of both", Value: float64(w.bytes) / float64(max(w.count, 1)) / 1e3, Unit: "kB"}},
 	)...), nil
 }
@@ -172,6 +182,29 @@ func (w *memoryWork) figures(name, kind string) []Figure {
 			Figure{Name: name + ", of NumPy's time", Value: list[0].Value / quantile(numpy, 0.5), Unit: "×"},
 		)
 	}
+	if http := w.times["http "+kind]; len(http) > 0 {
+		for _, q := range []struct {
+			name  string
+			share float64
+		}{{"least", 0}, {"p25", 0.25}, {"p50", 0.5}, {"p75", 0.75}, {"p99", 0.99}} {
+			list = append(list, Figure{Name: name + ", " + durability + ", from Python over HTTP, " + q.name, Value: quantile(http, q.share), Unit: "ms"})
+		}
+	}
+	return list
+}
+
+// processors are what a step over HTTP takes of the processor on either side, which
+// does not depend on what else the machine does as its time does.
+func (w *memoryWork) processors(name string) (list []Figure) {
+	for _, side := range []string{"client", "server"} {
+		if each := w.times["http "+side]; len(each) > 0 {
+			sum := 0.0
+			for _, x := range each {
+				sum += x
+			}
+			list = append(list, Figure{Name: name + ", processor time of the HTTP " + side, Value: sum / float64(len(each)), Unit: "ms"})
+		}
+	}
 	return list
 }
 
@@ -181,68 +214,4 @@ func quantile(times []float64, share float64) float64 {
 	}
 	sorted := slices.Sorted(slices.Values(times))
 	return sorted[min(len(sorted)-1, int(share*float64(len(sorted))))]
-}
-
-// numpyProcess does the same steps on request.
-type numpyProcess struct {
-	command *exec.Cmd
-	in      io.WriteCloser
-	out     *bufio.Reader
-}
-
-// startNumPy returns nil where there is no Python with NumPy: then there is no
-// baseline.
-func startNumPy(ctx context.Context, o MemoryOptions) *numpyProcess {
-	candidates := []string{o.Python}
-	if o.Python == "" {
-		candidates = []string{"python3", "/usr/bin/python3"}
-	}
-	for _, python := range candidates {
-		if python == "-" || exec.CommandContext(ctx, python, "-c", "import numpy").Run() != nil {
-			continue
-		}
-		c := exec.CommandContext(ctx, python, "-c", numpyBaseline,
-			fmt.Sprint(o.Rows), fmt.Sprint(o.Dim), fmt.Sprint(o.Batch), fmt.Sprint(o.Negatives), fmt.Sprint(o.Queue))
-		in, err := c.StdinPipe()
-		if err != nil {
-			return nil
-		}
-		out, err := c.StdoutPipe()
-		if err != nil || c.Start() != nil {
-			return nil
-		}
-		return &numpyProcess{command: c, in: in, out: bufio.NewReader(out)}
-	}
-	return nil
-}
-
-// steps adds the times of n steps to those of "numpy slots" and "numpy queue".
-func (p *numpyProcess) steps(n int, times map[string][]float64) error {
-	if p == nil {
-		return nil
-	}
-	if _, err := fmt.Fprintln(p.in, n); err != nil {
-		return fmt.Errorf("NumPy: %w", err)
-	}
-	line, err := p.out.ReadBytes('\n')
-	if err != nil {
-		return fmt.Errorf("NumPy: %w", err)
-	}
-	var got struct{ Slots, Queue []float64 }
-	if err := json.Unmarshal(line, &got); err != nil {
-		return fmt.Errorf("NumPy: %w", err)
-	}
-	times["numpy slots"] = append(times["numpy slots"], got.Slots...)
-	times["numpy queue"] = append(times["numpy queue"], got.Queue...)
-	return nil
-}
-
-func (p *numpyProcess) stop() {
-	if p == nil {
-		return
-	}
-	p.in.Close()
-	if err := p.command.Wait(); err != nil {
-		p.command.Process.Kill()
-	}
 }

@@ -1,11 +1,9 @@
 """The client against a real server: python3 test_membank.py URL, as a Go test runs it."""
 
 import io
-import os
 import socket
 import sys
 import threading
-import time
 import unittest
 import zipfile
 
@@ -325,37 +323,6 @@ class Memory(Case):
         self.assertEqual([b["bank"] for b in self.client.banks(self.name)], [self.name + "/e004/test", self.name + "/e004/train"])
 
 
-def latency():
-    """update of 256 slots and gather of 4,096 negatives, in one request, log durability."""
-    rows, d = int(os.environ.get("MEMBANK_LATENCY_ROWS", "20000")), 128
-    rng = np.random.default_rng(0)
-    with membank.Client(URL) as client:
-        bank = client.slots("latency", rows=rows, dim=d, replace=True)
-        z = rng.standard_normal((256, d)).astype(np.float32)
-        took = []
-        for step in range(1, 201):
-            ids = rng.integers(0, rows, 256)
-            start = time.perf_counter()
-            got = bank.update(ids, z, keep_old=0.5, step=step, negatives=4096)
-            took.append(time.perf_counter() - start)
-            assert got["rows"].shape == (4096, d)
-        own = rng.standard_normal((rows, d)).astype(np.float32)
-        numpy = []
-        for step in range(200):
-            ids, negatives = rng.integers(0, rows, 256), rng.integers(0, rows, 4096)
-            start = time.perf_counter()
-            own[negatives].copy()
-            mixed = 0.5 * own[ids] + 0.5 * z
-            own[ids] = mixed / np.linalg.norm(mixed, axis=1, keepdims=True)
-            numpy.append(time.perf_counter() - start)
-        bank.drop()
-    print("%d x %d, update 256 + gather 4096 over HTTP: p50 %.2f ms, p99 %.2f ms; NumPy in RAM: p50 %.2f ms" % (
-        rows, d, 1e3 * np.percentile(took, 50), 1e3 * np.percentile(took, 99), 1e3 * np.percentile(numpy, 50)))
-
-
 if __name__ == "__main__":
     URL = sys.argv.pop(1)
-    if len(sys.argv) > 1 and sys.argv[1] == "latency":
-        latency()
-    else:
-        unittest.main()
+    unittest.main()
