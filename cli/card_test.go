@@ -9,6 +9,8 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -284,4 +286,78 @@ func readTestCard(t *testing.T, path string) *card {
 		t.Fatal(err)
 	}
 	return &c
+}
+
+// Every evaluation has a card that is checked equal, and that a bank with one label
+// changed is said to differ from.
+func TestEveryEvaluationHasACard(t *testing.T) {
+	m := dumptest.Lookup(t, "moco_v2")
+	dir := database(t)
+	labels := m.TestLabels[:300]
+	rows := exportedRows(t, m.TestPath, 300)
+	attributes := "key,group\n"
+	for i := range labels {
+		attributes += strconv.Itoa(i) + "," + string("ab"[i%2]) + "\n"
+	}
+	groups := write(t, filepath.Join(t.TempDir(), "groups.csv"), attributes)
+	for _, name := range []string{"m/a/train", "m/a/test", "n/a/train", "n/a/test"} {
+		must(t, "ingest", name, rows, "--labels", labelsFile(t, labels), "--attributes", groups)
+	}
+	lines := map[string]string{ // by what the card calls itself
+		"eval knn":           "eval knn --train m/a/train --test m/a/test -k 5",
+		"eval fewshot":       "eval fewshot --train m/a/train --test m/a/test --per-class-shots 1,5 --tries 2",
+		"eval pseudo-labels": "eval pseudo-labels --train m/a/train --test m/a/test -k 5",
+		"eval retrieval":     "eval retrieval --gallery m/a/train --queries m/a/test",
+		"eval clusters":      "eval clusters m/a/train -c 10 --seeds 2",
+		"eval groups":        "eval groups --gallery m/a/train --queries m/a/test --by group -k 5",
+		"eval robustness":    "eval robustness --train m/a/train --test m/a/test --perturbed n/a/test -k 5",
+		"eval transfer":      "eval transfer --banks m/a/train,m/a/test,n/a/train,n/a/test --only knn,retrieval -k 5",
+		"diagnose":           "diagnose m/a/train",
+		"compare":            "compare m/a/train n/a/train",
+	}
+	for _, c := range evalCommand().Subcommands {
+		if lines["eval "+c.Name] == "" {
+			t.Errorf("eval %s is not tested", c.Name)
+		}
+	}
+	cards := map[string]string{}
+	for name, line := range lines {
+		for _, kind := range []string{".json", ".md"} {
+			path := filepath.Join(t.TempDir(), "card"+kind)
+			must(t, append(strings.Fields(line), "--card", path, "--quiet")...)
+			if kind == ".json" {
+				cards[name] = path
+				if c := readTestCard(t, path); strings.Join(c.Argv[:len(strings.Fields(name))], " ") != name || len(c.Banks) == 0 || len(c.Result) < 50 {
+					t.Errorf("%s: the card is of %q, %d banks", name, c.Argv, len(c.Banks))
+				}
+			}
+			if d := decode(t, must(t, "card", "check", path, "--json", "--quiet", "--threads", "1")); d["equal"] != true {
+				t.Errorf("%s: %v", name, d)
+			}
+		}
+	}
+	labels = slices.Clone(labels)
+	labels[7]++
+	for _, name := range []string{"m/a/train", "m/a/test"} {
+		must(t, "ingest", name, rows, "--labels", labelsFile(t, labels), "--attributes", groups, "--replace", "--db", dir)
+	}
+	for name, path := range cards {
+		if r := run(t, "card", "check", path); r.code != exitFailure || !strings.Contains(r.out, "bank m/a/train differs") {
+			t.Errorf("%s: exit %d after a label was changed\n%s%s", name, r.code, r.out, r.err)
+		}
+	}
+}
+
+// exportedRows are the first rows of a file of features, as a file.
+func exportedRows(t *testing.T, path string, n int) string {
+	t.Helper()
+	must(t, "ingest", "whole", path)
+	out := filepath.Join(t.TempDir(), "rows.npy")
+	numbers := make([]string, n)
+	for i := range numbers {
+		numbers[i] = strconv.Itoa(i)
+	}
+	must(t, "get", "whole", "--rows", strings.Join(numbers, ","), "-o", out)
+	must(t, "rm", "whole", "--yes")
+	return out
 }

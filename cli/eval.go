@@ -130,7 +130,7 @@ func runEvalKNN(ctx context.Context, s *session, c *ucli.Context, _ []string) er
 		}
 		curve := newCurve(pairs, results)
 		if path != "" {
-			if err := curve.write(path); err != nil {
+			if err := curve.write(s, path); err != nil {
 				return err
 			}
 		}

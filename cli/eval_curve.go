@@ -219,8 +219,8 @@ func checkCurvePath(path string) error {
 }
 
 // write writes the curve as a table or a plot.
-func (c *curve) write(path string) error {
-	file, err := createFile(path)
+func (c *curve) write(s *session, path string) error {
+	file, err := s.createFile(path)
 	if err != nil {
 		return err
 	}

@@ -89,7 +89,7 @@ func runEvalRetrieval(ctx context.Context, s *session, c *ucli.Context, _ []stri
 		defer sets.close()
 		var scores *queryScores
 		if path := c.String("output"); path != "" {
-			if scores, err = newQueryScores(path); err != nil {
+			if scores, err = newQueryScores(s, path); err != nil {
 				return err
 			}
 			defer scores.file.discard()
@@ -233,8 +233,8 @@ type queryScores struct {
 	out  *csv.Writer
 }
 
-func newQueryScores(path string) (*queryScores, error) {
-	file, err := createFile(path)
+func newQueryScores(s *session, path string) (*queryScores, error) {
+	file, err := s.createFile(path)
 	if err != nil {
 		return nil, err
 	}

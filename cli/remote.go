@@ -63,6 +63,9 @@ func (r *farServer) forward(ctx context.Context, s *session, c *ucli.Context, ro
 		}
 	}
 	output := c.String("output")
+	if output != "" && route.Files != nil {
+		query.Set("output", output) // also where it is the default
+	}
 	accept := "application/json, application/jsonl"
 	if !s.json {
 		accept = "text/plain"
@@ -130,7 +133,9 @@ func (r *farServer) parameters(s *session, c *ucli.Context, route *serve.Route, 
 		if i >= len(args) {
 			break
 		}
-		if slot := "{" + a.Name + "}"; strings.Contains(path, slot) {
+		if a.Many { // the last one
+			query[a.Name] = args[i:]
+		} else if slot := "{" + a.Name + "}"; strings.Contains(path, slot) {
 			path = strings.Replace(path, slot, url.PathEscape(args[i]), 1)
 		} else {
 			query.Set(a.Name, args[i])

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"archive/zip"
 	"context"
 	"errors"
 	"fmt"
@@ -41,7 +42,7 @@ func reportCommand() *ucli.Command {
 			&ucli.StringFlag{Name: "plots", Usage: "write each plot to `DIR`, as .svg and .png"},
 			seedFlag(),
 			noCodesFlag(),
-			&ucli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write the page to `FILE`", Value: "report.html", DefaultText: "report.html"},
+			&ucli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write the page to `FILE`: .html, or .zip with its plots beside it", Value: "report.html", DefaultText: "report.html"},
 		},
 		Action: action([]string{"BANK…"}, runReport),
 	}
@@ -101,13 +102,21 @@ func runReport(ctx context.Context, s *session, c *ucli.Context, args []string) 
 		return err
 	}
 	path := c.String("output")
-	if !strings.EqualFold(filepath.Ext(path), ".html") {
-		return usage("-o %s: unknown kind of file (.html)", path)
+	kind := strings.ToLower(filepath.Ext(path))
+	switch {
+	case kind != ".html" && kind != ".zip":
+		return usage("-o %s: unknown kind of file (.html, or .zip for the page and its plots)", path)
+	case kind == ".zip" && c.String("plots") != "":
+		return usage("-o %s: holds the plots, too (leave out --plots)", path)
 	}
 	if list := c.String("views"); list != "" && len(strings.Split(list, ",")) != 2 {
 		return usage("--views %s: it takes two banks, of the first and of the second views (write BANK,BANK)", list)
 	}
-	if r.pictures, err = openPictures(c.String("images")); err != nil {
+	images := c.String("images")
+	if s.served != nil {
+		images = s.served.images
+	}
+	if r.pictures, err = openPictures(images); err != nil {
 		return err
 	}
 	defer r.pictures.close()
@@ -116,7 +125,7 @@ func runReport(ctx context.Context, s *session, c *ucli.Context, args []string) 
 			return usage("--plots %s: cannot be made (%v)", dir, errors.Unwrap(err))
 		}
 	}
-	file, err := createFile(path)
+	file, err := s.createFile(path)
 	if err != nil {
 		return err
 	}
@@ -128,7 +137,12 @@ func runReport(ctx context.Context, s *session, c *ucli.Context, args []string) 
 	if err != nil {
 		return err
 	}
-	if err := reportTemplate.Execute(file, r.page); err != nil {
+	if kind == ".zip" {
+		err = r.writeZip(file)
+	} else {
+		err = reportTemplate.Execute(file, r.page)
+	}
+	if err != nil {
 		return err
 	}
 	if err := file.keep(); err != nil {
@@ -180,6 +194,33 @@ func writePlots(dir string, plots []*figure.Figure) (paths []string, err error) 
 	}
 	slices.Sort(paths)
 	return paths, nil
+}
+
+// writeZip writes the page as report.html, and each plot as plots/NAME.svg and .png.
+func (r *reporting) writeZip(to io.Writer) error {
+	z := zip.NewWriter(to)
+	w, err := z.Create("report.html")
+	if err != nil {
+		return err
+	}
+	if err := reportTemplate.Execute(w, r.page); err != nil {
+		return err
+	}
+	for _, f := range r.plots {
+		if w, err = z.Create("plots/" + f.Name + ".svg"); err == nil {
+			err = f.WriteSVG(w)
+		}
+		if err != nil {
+			return err
+		}
+		if w, err = z.CreateHeader(&zip.FileHeader{Name: "plots/" + f.Name + ".png"}); err == nil {
+			err = f.WritePNG(w)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return z.Close()
 }
 
 // compute evaluates and diagnoses every pair, then fills the page.

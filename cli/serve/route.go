@@ -96,6 +96,10 @@ const (
 	summaryHeader = "Membank-Summary" // what it prints beside the file that is the body
 )
 
+// summaryBytes is the most of a summary, which becomes up to three times as long: what
+// reads the answer may take lines of 64 KiB.
+const summaryBytes = 16 << 10
+
 // jsonBytes is the most of a JSON body: it is small by definition.
 const jsonBytes = 4 << 20
 
@@ -157,9 +161,12 @@ func (s *Server) command(route *Route, w http.ResponseWriter, r *http.Request) e
 		h.Set("Content-Type", route.answerType(call.Text))
 		return sent{out.send(w, s.leave)}.orNil()
 	}
-	summary := out.text()
-	summary = summary[:min(len(summary), 16<<10)]
-	h.Set(summaryHeader, url.PathEscape(string(summary)))
+	if out.size <= summaryBytes {
+		h.Set(summaryHeader, url.PathEscape(string(out.text())))
+	} else { // half a summary would be a wrong one
+		fmt.Fprintf(&said, "what is printed beside the file takes %d bytes and is left out (ask without output for it)\n", out.size)
+		h.Set(remarkHeader, url.PathEscape(said.String()))
+	}
 	h.Set("Content-Type", fileType(extension))
 	return sent{file.send(w, s.leave)}.orNil()
 }
@@ -197,6 +204,12 @@ func fileType(extension string) string {
 		return typeCSV + "; charset=utf-8"
 	case ".html":
 		return typeHTML + "; charset=utf-8"
+	case ".svg":
+		return "image/svg+xml"
+	case ".png":
+		return "image/png"
+	case ".zip":
+		return "application/zip"
 	}
 	return typeBytes
 }
@@ -210,6 +223,15 @@ func (s *Server) parse(route *Route, r *http.Request) (*Call, error) {
 	}
 	call := &Call{Words: route.Command, Flags: map[string][]string{}, Limit: s.o.MaxBody}
 	for _, a := range route.Args {
+		if a.Many {
+			values := query[a.Name]
+			query.Del(a.Name)
+			if len(values) == 0 && a.Required {
+				return nil, badRequest("the parameter %s is missing (%s)", a.Name, a.About)
+			}
+			call.Args = append(call.Args, values...)
+			continue
+		}
 		value := r.PathValue(a.Name)
 		if !strings.Contains(route.Path, "{"+a.Name+"}") {
 			value = query.Get(a.Name)
