@@ -217,6 +217,7 @@ func (w *clusterWork) train(ctx context.Context, c *ucli.Context, snap *store.Sn
 	if w.bank, err = kmeans.Bank(ctx, snap); err != nil {
 		return err
 	}
+	w.bank = w.bank.InRowOrder()
 	var progress bar
 	defer func() { progress.close() }()
 	stage := ""

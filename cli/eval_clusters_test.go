@@ -3,6 +3,7 @@ package cli
 import (
 	"math"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -49,6 +50,48 @@ func TestEvalClusters(t *testing.T) {
 		r := run(t, append([]string{"eval", "clusters"}, strings.Fields(c.line)...)...)
 		if r.code != c.code || !strings.Contains(r.err, c.says) || strings.Count(r.err, "\n") != 1 {
 			t.Errorf("%s: exit %d, want %d: %s", c.line, r.code, c.code, r.err)
+		}
+	}
+}
+
+// Where an index keeps the rows is no part of a clustering: equal figures before and
+// after it, with rows deleted, too.
+func TestClustersDoNotDependOnTheLayout(t *testing.T) {
+	moco(t)
+	must(t, "rm", "train", "--where", "label == 3")
+	type answer struct {
+		clusters []map[string]any
+		cluster  map[string]any
+	}
+	ask := func() (a answer) {
+		var r evaluated
+		document(t, &r, "eval", "clusters", "train", "-c", "7,30", "--seeds", "2", "--sample", "300")
+		document(t, &a.cluster, "cluster", "train", "-c", "12", "--pca", "32")
+		for name := range a.cluster {
+			if strings.Contains(name, "seconds") || name == "previous" { // it remembers the first answer
+				delete(a.cluster, name)
+			}
+		}
+		a.clusters = r.Results
+		return a
+	}
+	before := ask()
+	must(t, "index", "build", "train", "--nlist", "24", "--seed", "5")
+	after := ask()
+	for i := range before.clusters {
+		assertSame(t, after.clusters[i], before.clusters[i])
+	}
+	assertSame(t, after.cluster, before.cluster)
+}
+
+func assertSame(t *testing.T, after, before map[string]any) {
+	t.Helper()
+	if len(before) < 10 || len(after) != len(before) {
+		t.Errorf("%d figures, and then %d", len(before), len(after))
+	}
+	for name, v := range before {
+		if !reflect.DeepEqual(after[name], v) {
+			t.Errorf("%s is %v, before index build %v", name, after[name], v)
 		}
 	}
 }

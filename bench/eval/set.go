@@ -69,8 +69,8 @@ func (s *Set) batches(ctx context.Context, size int, fn func(rows []int64, vecto
 	return nil
 }
 
-// source is the rows as clustering reads them, and the row number of each: an index
-// may have moved them.
+// source is the rows as clustering reads them, by row number whatever an index has
+// moved, and the row number of each: some are deleted.
 func (s *Set) source(ctx context.Context) (_ kmeans.Source, number func(i int) int64, err error) {
 	if s.snap == nil {
 		return kmeans.Matrix(s.rows), func(i int) int64 { return int64(i) }, nil
@@ -79,6 +79,7 @@ func (s *Set) source(ctx context.Context) (_ kmeans.Source, number func(i int) i
 	if err != nil {
 		return nil, nil, err
 	}
+	bank = bank.InRowOrder()
 	return bank, bank.Number, nil
 }
 
