@@ -14,14 +14,29 @@ func (s *session) fits(b *memory.Bank, rows int64) error {
 	for _, v := range b.Config().Views {
 		each += 4 * int64(v.Dim)
 	}
-	most := max(s.memory, 1<<30)
-	if s.served != nil {
-		most = s.served.memory
-	}
-	if most = max(most, each*b.Config().Rows); rows > most/each {
+	if most := max(s.atOnce(), each*b.Config().Rows); rows > most/each {
 		return badInput("memory bank %q: %s at once are more than %s (read them in several batches)", b.Name(), plural(rows, "row"), size(most))
 	}
 	return nil
+}
+
+// fitsSample refuses to draw more ids at once than a request may hold: as numbers
+// and as the text of an answer.
+func (s *session) fitsSample(o memory.SampleOptions) error {
+	const each = 32
+	lines, most := int64(max(1, o.Anchors, len(o.Positives))), s.atOnce()
+	if int64(o.N) > most/each/lines-1 {
+		return badInput("%s for each of %s are more than %s at once (draw them in several batches)", plural(o.N, "negative"), plural(lines, "anchor"), size(most))
+	}
+	return nil
+}
+
+// atOnce is about how many bytes one command may hold.
+func (s *session) atOnce() int64 {
+	if s.served != nil {
+		return s.served.memory
+	}
+	return max(s.memory, 4<<30)
 }
 
 // keptFloats is the most of a matrix that waits for the next request.

@@ -59,6 +59,11 @@ func runBankNearest(ctx context.Context, s *session, c *ucli.Context, args []str
 		if want := b.Config().Views[min(o.View, len(b.Config().Views)-1)].Dim; queries.Dim != want {
 			return badInput("%s: %d dimensions, and memory bank %q has %d (ask with embeddings of the same model)", c.String("vectors"), queries.Dim, args[0], want)
 		}
+		if c.Bool("with-vectors") {
+			if err := s.fits(b, int64(queries.Rows)*min(int64(o.K), b.Config().Rows)); err != nil {
+				return err
+			}
+		}
 		var n memory.Neighbours
 		if c.Bool("hard") {
 			n, err = b.HardNegatives(ctx, queries, c.Bool("with-vectors"), o)

@@ -84,6 +84,9 @@ func samplingOptions(s *session, c *ucli.Context) (o memory.SampleOptions, err e
 	if o.Positives == nil && (o.PositiveFirst || o.ExcludePositive) {
 		return o, usage("%s: --positive-first and --exclude-positive need --positives", s.name)
 	}
+	if err := s.fitsSample(o); err != nil {
+		return o, err
+	}
 	if path := c.String("weights"); path != "" {
 		weights, err := s.readFloats(path)
 		if err != nil {

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"membank/store/dump"
+
 	ucli "github.com/urfave/cli/v2"
 )
 
@@ -125,7 +127,30 @@ func TestReadingsOfAMemoryBankAreBounded(t *testing.T) {
 	if a.status != 422 || !strings.Contains(a.text, "several batches") {
 		t.Errorf("%d ids: %d %s", len(ids), a.status, a.text)
 	}
+	for _, query := range []string{"n=20000000", "n=9000000000000000000", "n=1000&anchors=100000&output=x.npy"} {
+		if a := s.ask(t, "POST", "/v1/memory/m/sample?"+query, "", nil); a.status != 422 || !strings.Contains(a.text, "several batches") {
+			t.Errorf("%s: %d %s", query, a.status, a.text)
+		}
+	}
+	if a := s.ask(t, "POST", "/v1/memory/m/nearest?k=100&with-vectors=true&output=x.npz", "application/x-npz", npzOf256(t, 20_000)); a.status != 422 || !strings.Contains(a.text, "several batches") {
+		t.Errorf("vectors of 2,000,000 neighbours: %d %s", a.status, a.text)
+	}
 	if after := must(t, "bank", "get", "m", "--db", s.url); after != before {
 		t.Error("the bank changed")
 	}
+}
+
+// npzOf256 is a batch of vectors.
+func npzOf256(t *testing.T, rows int64) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	z := dump.NewNPZWriter(&b)
+	err := z.Write("vectors", make([]float32, 256*rows), rows, 256)
+	if err == nil {
+		err = z.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
 }

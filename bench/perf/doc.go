@@ -4,7 +4,8 @@
 //	Search     batches of queries, and single ones,    against FMA peak and memory read
 //	           with whole rows and with codes
 //	Ingest     .npy to durable bank, and its codes     against cp and fsync of that file
-//	Memory     steps of a training run's memory bank   beside NumPy arrays
+//	Memory     steps of a training run's memory bank,  beside NumPy arrays
+//	           in process and from Python over HTTP
 //	Evaluate   a gallery far larger than the budget    against twice the budget
 //
 // Each returns Figures: a rate, the limit, and the share of it that was reached.

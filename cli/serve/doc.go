@@ -28,6 +28,7 @@
 // within ten seconds and all of them above 16 KiB/s on average; bodies up to
 // 1 MiB are read before a worker is taken, so a slow one holds none. Work is done
 // by as many requests at once as there are cores, some wait for a bounded time,
-// the rest get 429 or 503 with Retry-After. An answer is kept in memory up to
+// the rest get 429 or 503 with Retry-After. A request may hold its share of the
+// server's memory, and rows of a memory bank up to that bank's size. An answer is kept in memory up to
 // 1 MiB and beyond that in an unlinked temporary file.
 package serve
