@@ -25,6 +25,9 @@ const CodeRun = 64
 // i of the run of panels.
 type CodeHits [TileQueries][CodeRun * PanelRows / 64]uint64
 
+// CodeEstimates are scores of the rows of a run of panels for each query of a tile.
+type CodeEstimates [TileQueries][CodeRun * PanelRows]float32
+
 // A CodeTile is TileQueries quantised queries over the same dims, and what turns
 // their products into scores. PackCodeQueries fills all but Weights.
 type CodeTile struct {
@@ -148,15 +151,7 @@ func GatherCodeQueries(t *CodeTile, codes []int8, dim int, rows []int32) {
 // pass one run of panels to many tiles. CodeScan allocates nothing and is safe for
 // concurrent use. It panics if lengths disagree.
 func CodeScan(hits *CodeHits, panels []uint8, columns []float32, t *CodeTile, floor *[TileQueries]float32) (total int) {
-	dim, terms := len(t.Queries)/TileQueries, len(t.Weights)
-	if dim == 0 || dim%CodeGroup != 0 || len(t.Queries) != TileQueries*dim || terms == 0 {
-		panic(fmt.Sprintf("simd: code tile of %d bytes, %d weights", len(t.Queries), terms))
-	}
-	count := len(panels) / (PanelRows * dim)
-	if count > CodeRun || len(panels) != count*PanelRows*dim || len(columns) != count*terms*PanelRows {
-		panic(fmt.Sprintf("simd: code scan of %d dims, %d columns: panels of %d bytes, columns of %d",
-			dim, terms, len(panels), len(columns)))
-	}
+	count := checkCodeScan(panels, columns, t)
 	if count == 0 {
 		return 0
 	}
@@ -166,6 +161,32 @@ func CodeScan(hits *CodeHits, panels []uint8, columns []float32, t *CodeTile, fl
 		}
 	}
 	return active.Load().codes.scan(hits, panels, columns, t, floor)
+}
+
+// CodeScores writes what CodeScan compares with the floors:
+//
+//	scores[q][i] = fma(float32(Σ c·d), scale, slack)
+//
+// for as many rows as there are. It takes what CodeScan does, and panics where that
+// does.
+func CodeScores(scores *CodeEstimates, panels []uint8, columns []float32, t *CodeTile) {
+	if checkCodeScan(panels, columns, t) > 0 {
+		active.Load().codes.scores(scores, panels, columns, t)
+	}
+}
+
+// checkCodeScan returns the number of panels.
+func checkCodeScan(panels []uint8, columns []float32, t *CodeTile) (count int) {
+	dim, terms := len(t.Queries)/TileQueries, len(t.Weights)
+	if dim == 0 || dim%CodeGroup != 0 || len(t.Queries) != TileQueries*dim || terms == 0 {
+		panic(fmt.Sprintf("simd: code tile of %d bytes, %d weights", len(t.Queries), terms))
+	}
+	count = len(panels) / (PanelRows * dim)
+	if count > CodeRun || len(panels) != count*PanelRows*dim || len(columns) != count*terms*PanelRows {
+		panic(fmt.Sprintf("simd: code scan of %d dims, %d columns: panels of %d bytes, columns of %d",
+			dim, terms, len(panels), len(columns)))
+	}
+	return count
 }
 
 // CodeDots multiplies some rows of codes with one query:

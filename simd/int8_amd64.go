@@ -20,6 +20,11 @@ var codesVNNI = codeKernels{
 		return codeScanAVX512(&hits[0][0], base(panels), base(columns), base(t.Queries), &t.Start[0],
 			base(t.Weights), &floor[0], len(panels)/(PanelRows*dim), dim/CodeGroup, len(t.Weights))
 	},
+	scores: func(scores *CodeEstimates, panels []uint8, columns []float32, t *CodeTile) {
+		dim := len(t.Queries) / TileQueries
+		codeScoresAVX512(&scores[0][0], base(panels), base(columns), base(t.Queries), &t.Start[0],
+			base(t.Weights), len(panels)/(PanelRows*dim), dim/CodeGroup, len(t.Weights))
+	},
 	dots: func(out []int32, codes []uint8, rows []int32, query []int8, start int32) {
 		codeDotsAVX512(base(out), base(codes), base(rows), len(rows)/4, base(query), len(query), start)
 	},
@@ -44,6 +49,11 @@ var codesAVX2 = codeKernels{
 		dim := len(t.Queries) / TileQueries
 		return codeScanAVX2(&hits[0][0], base(panels), base(columns), base(t.Queries), &t.Start[0],
 			base(t.Weights), &floor[0], len(panels)/(PanelRows*dim), dim/CodeGroup, len(t.Weights))
+	},
+	scores: func(scores *CodeEstimates, panels []uint8, columns []float32, t *CodeTile) {
+		dim := len(t.Queries) / TileQueries
+		codeScoresAVX2(&scores[0][0], base(panels), base(columns), base(t.Queries), &t.Start[0],
+			base(t.Weights), len(panels)/(PanelRows*dim), dim/CodeGroup, len(t.Weights))
 	},
 	dots: func(out []int32, codes []uint8, rows []int32, query []int8, start int32) {
 		codeDotsAVX2(base(out), base(codes), base(rows), len(rows)/4, base(query), len(query), start)

@@ -7,6 +7,7 @@ import "math"
 type codeKernels struct {
 	maxQuery int
 	scan     func(hits *CodeHits, panels []uint8, columns []float32, t *CodeTile, floor *[TileQueries]float32) int
+	scores   func(scores *CodeEstimates, panels []uint8, columns []float32, t *CodeTile)
 	dots     func(out []int32, codes []uint8, rows []int32, query []int8, start int32) // len(rows) a multiple of 4
 	quantize func(codes []uint8, x []float32, inverse float32)
 	maxAbs   func(x []float32) float32
@@ -16,6 +17,7 @@ type codeKernels struct {
 var codesGeneric = codeKernels{
 	maxQuery: 127,
 	scan:     codeScanGeneric,
+	scores:   codeScoresGeneric,
 	dots:     codeDotsGeneric,
 	quantize: quantizeGeneric,
 	maxAbs:   maxAbsGeneric,
@@ -23,11 +25,34 @@ var codesGeneric = codeKernels{
 }
 
 func codeScanGeneric(hits *CodeHits, panels []uint8, columns []float32, t *CodeTile, floor *[TileQueries]float32) (total int) {
+	eachScoreGeneric(panels, columns, t, func(panel, q int, scores *[PanelRows]float32) {
+		word := &hits[q][panel/2]
+		if panel%2 == 0 {
+			*word = 0
+		}
+		for i, s := range scores {
+			if s >= floor[q] {
+				*word |= 1 << (panel%2*PanelRows + i)
+				total++
+			}
+		}
+	})
+	return total
+}
+
+func codeScoresGeneric(scores *CodeEstimates, panels []uint8, columns []float32, t *CodeTile) {
+	eachScoreGeneric(panels, columns, t, func(panel, q int, of *[PanelRows]float32) {
+		copy(scores[q][panel*PanelRows:], of[:])
+	})
+}
+
+// eachScoreGeneric computes the scores of a panel and a query.
+func eachScoreGeneric(panels []uint8, columns []float32, t *CodeTile, do func(panel, q int, scores *[PanelRows]float32)) {
 	dim, terms := len(t.Queries)/TileQueries, len(t.Weights)
 	for panel := range len(panels) / (PanelRows * dim) {
 		codes := panels[panel*PanelRows*dim:][:PanelRows*dim]
 		column := columns[panel*terms*PanelRows:][:terms*PanelRows]
-		var scale, slack [PanelRows]float32
+		var scale, slack, scores [PanelRows]float32
 		for i := range scale {
 			scale[i] = t.Weights[0] * column[i]
 		}
@@ -48,19 +73,12 @@ func codeScanGeneric(hits *CodeHits, panels []uint8, columns []float32, t *CodeT
 					sum[i] += int32(c[0])*d0 + int32(c[1])*d1 + int32(c[2])*d2 + int32(c[3])*d3
 				}
 			}
-			word := &hits[q][panel/2]
-			if panel%2 == 0 {
-				*word = 0
-			}
 			for i, s := range sum {
-				if fma32(float32(s), scale[i], slack[i]) >= floor[q] {
-					*word |= 1 << (panel%2*PanelRows + i)
-					total++
-				}
+				scores[i] = fma32(float32(s), scale[i], slack[i])
 			}
+			do(panel, q, &scores)
 		}
 	}
-	return total
 }
 
 func codeDotsGeneric(out []int32, codes []uint8, rows []int32, query []int8, start int32) {

@@ -32,6 +32,14 @@ func TestCodeKernelsStayWithinTheirMemory(t *testing.T) {
 							t.Errorf("%d hits, want %d", total, wantTotal)
 						}
 
+						scores := &guarded[CodeEstimates](t, at, 1)[0]
+						CodeScores(scores, q.panels, q.columns, tile)
+						for i := range scores {
+							if !slices.Equal(scores[i][:panels*PanelRows], p.scores(i)) {
+								t.Errorf("CodeScores differs")
+							}
+						}
+
 						n := 20 + panels
 						rows, out := guarded[int32](t, at, n), guarded[int32](t, at, n)
 						for j := range rows {

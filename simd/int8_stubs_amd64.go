@@ -14,6 +14,16 @@ func codeScanAVX512(hits *uint64, panels *uint8, columns *float32, queries *int8
 //go:noescape
 func codeScanAVX2(hits *uint64, panels *uint8, columns *float32, queries *int8, start *int32, weights *float32, floor *float32, count int, groups int, terms int) (total int)
 
+// codeScoresAVX512 scores count > 0 panels with VPDPBUSD, 12 queries × 32 rows at a time.
+//
+//go:noescape
+func codeScoresAVX512(scores *float32, panels *uint8, columns *float32, queries *int8, start *int32, weights *float32, count int, groups int, terms int)
+
+// codeScoresAVX2 scores count > 0 panels with VPMADDUBSW, 4 queries × 16 rows at a time.
+//
+//go:noescape
+func codeScoresAVX2(scores *float32, panels *uint8, columns *float32, queries *int8, start *int32, weights *float32, count int, groups int, terms int)
+
 // codeDotsAVX512 is the products of 4*fours rows of codes with one query, fours > 0.
 //
 //go:noescape

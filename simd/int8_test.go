@@ -80,19 +80,24 @@ func (p *codeProblem) scan() (hits CodeHits, total int) {
 	return hits, total
 }
 
+// scores are those of query q, from the products of count.
+func (p *codeProblem) scores(q int) (scores []float32) {
+	terms := len(p.tile.Weights)
+	for row := range len(p.rows) / p.dim {
+		column := p.columns[row/PanelRows*terms*PanelRows+row%PanelRows:]
+		var slack float32
+		for k := 1; k < terms; k++ {
+			slack = fma32(column[k*PanelRows], p.tile.Weights[k], slack)
+		}
+		scores = append(scores, fma32(float32(p.count(q, row)), column[0]*p.tile.Weights[0], slack))
+	}
+	return scores
+}
+
 // median puts floors amid the scores, so that bits of both kinds occur.
 func (p *codeProblem) median() {
-	terms := len(p.tile.Weights)
 	for q := range p.floor {
-		var scores []float32
-		for row := range len(p.rows) / p.dim {
-			column := p.columns[row/PanelRows*terms*PanelRows+row%PanelRows:]
-			var slack float32
-			for k := 1; k < terms; k++ {
-				slack = fma32(column[k*PanelRows], p.tile.Weights[k], slack)
-			}
-			scores = append(scores, fma32(float32(p.count(q, row)), column[0]*p.tile.Weights[0], slack))
-		}
+		scores := p.scores(q)
 		slices.Sort(scores)
 		p.floor[q] = scores[len(scores)*q/TileQueries]
 	}
@@ -180,6 +185,38 @@ func TestCodeScanFindsExactProducts(t *testing.T) {
 					}
 					if total != want {
 						t.Fatalf("dim %d, %s: %d hits, want %d", dim, name, total, want)
+					}
+				}
+			}
+		}
+	})
+}
+
+// The products are exact, and each step behind them is rounded once, so the scores
+// have the bits of the oracle.
+func TestCodeScores(t *testing.T) {
+	everyLevel(t, func(t *testing.T) {
+		for _, dim := range codeDims() {
+			panels, terms := 1+dim/4%5, 1+dim/4%7
+			if dim == 64 {
+				panels = CodeRun
+			}
+			code, query := randomCodes(uint64(dim))
+			p := newCodeProblem(panels, dim, terms, code, query, reals(uint64(dim)))
+			scores := new(CodeEstimates)
+			for q := range scores {
+				for i := range scores[q] {
+					scores[q][i] = 1e30
+				}
+			}
+			CodeScores(scores, p.panels, p.columns, &p.tile)
+			for q := range scores {
+				if got, want := scores[q][:panels*PanelRows], p.scores(q); !slices.Equal(got, want) {
+					t.Fatalf("dim %d, %d columns, query %d: got %v\nwant %v", dim, terms, q, got, want)
+				}
+				for i, s := range scores[q][panels*PanelRows:] {
+					if s != 1e30 {
+						t.Fatalf("dim %d: score %d of %d rows was written", dim, panels*PanelRows+i, panels*PanelRows)
 					}
 				}
 			}
@@ -372,6 +409,10 @@ func TestCodesReachTheLevelInUse(t *testing.T) {
 			counts["scan"]++
 			return k.codes.scan(h, a, b, t, f)
 		}
+		codes.scores = func(s *CodeEstimates, a []uint8, b []float32, t *CodeTile) {
+			counts["scores"]++
+			k.codes.scores(s, a, b, t)
+		}
 		codes.dots = func(a []int32, b []uint8, c []int32, d []int8, e int32) {
 			counts["dots"]++
 			k.codes.dots(a, b, c, d, e)
@@ -381,7 +422,9 @@ func TestCodesReachTheLevelInUse(t *testing.T) {
 		codes.peak = func(n int) int64 { counts["peak"]++; return k.codes.peak(n) }
 		before := active.Swap(&level)
 		c, d := randomCodes(1)
-		newCodeProblem(1, 8, 1, c, d, reals(1)).scan()
+		p := newCodeProblem(1, 8, 1, c, d, reals(1))
+		p.scan()
+		CodeScores(new(CodeEstimates), p.panels, p.columns, &p.tile)
 		CodeDots(make([]int32, 1), make([]uint8, 8), make([]int32, 1), make([]int8, 8), 0)
 		QuantizeRow(make([]uint8, 20), make([]float32, 20), 1)
 		MaxAbs(make([]float32, 20))

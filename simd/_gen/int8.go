@@ -11,6 +11,8 @@ import (
 const (
 	codeRun   = 64                      // simd.CodeRun
 	hitsBytes = codeRun * panelRows / 8 // of one query in simd.CodeHits
+
+	scoresBytes = codeRun * panelRows * 4 // of one query in simd.CodeEstimates
 )
 
 // codeScanAVX512 keeps all 12 queries × 32 lanes in 24 accumulators. As soon as
@@ -19,16 +21,15 @@ const (
 // 60 cycles beside its VPDPBUSD, and 69 with the scores after all groups. FMA and
 // compares share the pipes of VPDPBUSD: 24 of each, and 10 for the columns, are 58.
 // Packing signs to have fewer compares measured slower each way it was tried.
-func codeScanAVX512() {
+//
+// codeScoresAVX512 is the same, but for what becomes of the scores.
+func codeScanAVX512(keep bool) {
 	w := avx512
-	function("codeScanAVX512",
-		"func(hits *uint64, panels *uint8, columns *float32, queries *int8, start *int32, weights, floor *float32, count, groups, terms int) (total int)",
-		"codeScanAVX512 scans count > 0 panels with VPDPBUSD, 12 queries × 32 rows at a time.")
-	hits, panels, columns := pointer("hits"), pointer("panels"), pointer("columns")
-	queries, start, floor := pointer("queries"), pointer("start"), pointer("floor")
+	codeFunction(w, keep, "VPDPBUSD, 12 queries × 32 rows at a time.")
+	panels, columns := pointer("panels"), pointer("columns")
+	queries, start := pointer("queries"), pointer("start")
 	count := pointer("count")
-	total := GP64()
-	XORQ(total, total)
+	out := newCodeOut(keep)
 
 	Comment("the first group of the first panel: sum[q] = start[q] + panel[0] · broadcast queries[0][q], 4 bytes each")
 	var sum [tileQueries][2]reg.VecVirtual
@@ -78,30 +79,83 @@ func codeScanAVX512() {
 	CMPQ(count, Imm(1))
 	CMOVQNE(next, panels)
 	rows()
-	Comment("hits[q] = float(sum[q])*scale + slack >= floor[q], a bit a row; then the next first group")
+	Comment("score[q] = float(sum[q])*scale + slack, kept or compared with floor[q], a bit a row; then the next first group")
 	for q := range sum {
 		var bits [2]reg.GPVirtual
 		for r, s := range sum[q] {
 			VCVTDQ2PS(s, s)
 			VFMADD213PS(slack[r], scale[r], s)
+			if keep {
+				VMOVUPS(s, at(out.to, q*scoresBytes+r*w.bytes()))
+				continue
+			}
 			k := K()
-			VCMPPS_BCST(Imm(0x1d), at(floor, 4*q), s, k)
+			VCMPPS_BCST(Imm(0x1d), at(out.floor, 4*q), s, k)
 			bits[r] = GP32()
 			KMOVW(k, bits[r])
 		}
 		first(q)
+		if keep {
+			continue
+		}
 		SHLL(Imm(16), bits[1])
 		ORL(bits[0], bits[1])
-		MOVL(bits[1], at(hits, q*hitsBytes))
+		MOVL(bits[1], at(out.to, q*hitsBytes))
 		POPCNTL(bits[1], bits[1])
-		ADDQ(bits[1].As64(), total)
+		ADDQ(bits[1].As64(), out.total)
 	}
-	ADDQ(Imm(4), hits)
+	out.next()
 	DECQ(count)
 	JNZ(LabelRef("panel"))
 	VZEROUPPER()
-	Store(total, ReturnIndex(0))
+	out.done()
 	RET()
+}
+
+// codeFunction opens codeScan, or codeScores, which keeps the scores.
+func codeFunction(w width, keep bool, how string) {
+	if keep {
+		name := "codeScores" + w.suffix
+		function(name,
+			"func(scores *float32, panels *uint8, columns *float32, queries *int8, start *int32, weights *float32, count, groups, terms int)",
+			name+" scores count > 0 panels with "+how)
+		return
+	}
+	name := "codeScan" + w.suffix
+	function(name,
+		"func(hits *uint64, panels *uint8, columns *float32, queries *int8, start *int32, weights, floor *float32, count, groups, terms int) (total int)",
+		name+" scans count > 0 panels with "+how)
+}
+
+// codeOut is where the scores go: all of them, or a bit for those that reach the
+// floors.
+type codeOut struct {
+	keep             bool
+	to, floor, total reg.GPVirtual
+}
+
+func newCodeOut(keep bool) codeOut {
+	if keep {
+		return codeOut{keep: true, to: pointer("scores")}
+	}
+	o := codeOut{to: pointer("hits"), floor: pointer("floor"), total: GP64()}
+	XORQ(o.total, o.total)
+	return o
+}
+
+// next moves on to the next panel.
+func (o codeOut) next() {
+	if o.keep {
+		ADDQ(U32(4*panelRows), o.to)
+	} else {
+		ADDQ(Imm(4), o.to)
+	}
+}
+
+func (o codeOut) done() {
+	if !o.keep {
+		Store(o.total, ReturnIndex(0))
+	}
 }
 
 // columnsOf combines the columns of a panel into the scale and slack of its
@@ -133,17 +187,14 @@ func columnsOf(w width, columns reg.Register) (scale, slack []reg.VecVirtual) {
 
 // codeScanAVX2 takes 4 queries × 16 lanes at a time, six times a panel. Products
 // of two neighbours meet in 16 bits, which queries within ±63 cannot overflow.
-func codeScanAVX2() {
+func codeScanAVX2(keep bool) {
 	w := avx2
-	function("codeScanAVX2",
-		"func(hits *uint64, panels *uint8, columns *float32, queries *int8, start *int32, weights, floor *float32, count, groups, terms int) (total int)",
-		"codeScanAVX2 scans count > 0 panels with VPMADDUBSW, 4 queries × 16 rows at a time.")
-	hits, panels, columns := pointer("hits"), pointer("panels"), pointer("columns")
-	queries, start, floor := pointer("queries"), pointer("start"), pointer("floor")
+	codeFunction(w, keep, "VPMADDUBSW, 4 queries × 16 rows at a time.")
+	panels, columns := pointer("panels"), pointer("columns")
+	queries, start := pointer("queries"), pointer("start")
 	count := pointer("count")
 	local := AllocLocal(2 * 4 * panelRows)
-	total := GP64()
-	XORQ(total, total)
+	out := newCodeOut(keep)
 
 	Label("panel")
 	scale, slack := columnsOf(w, columns)
@@ -153,21 +204,21 @@ func codeScanAVX2() {
 	}
 	for row := 0; row < panelRows; row += 16 {
 		for query := 0; query < tileQueries; query += 4 {
-			codeRectangle(row, query, hits, panels, queries, start, floor, total, local)
+			codeRectangle(row, query, out, panels, queries, start, local)
 		}
 	}
 	left := pointer("groups")
 	SHLQ(Imm(7), left)
 	ADDQ(left, panels)
-	ADDQ(Imm(4), hits)
+	out.next()
 	DECQ(count)
 	JNZ(LabelRef("panel"))
 	VZEROUPPER()
-	Store(total, ReturnIndex(0))
+	out.done()
 	RET()
 }
 
-func codeRectangle(row, query int, hits, panels, queries, start, floor, total reg.Register, local Mem) {
+func codeRectangle(row, query int, out codeOut, panels, queries, start reg.Register, local Mem) {
 	Comment(fmt.Sprintf("Queries %d to %d, rows %d to %d.", query, query+3, row, row+15))
 	ones := pairSum()
 	var sum [4][2]reg.VecVirtual
@@ -203,20 +254,30 @@ func codeRectangle(row, query int, hits, panels, queries, start, floor, total re
 	for r := range scale {
 		VMOVUPS(local.Offset(4*row+32*r), scale[r])
 	}
+	score := func(r int, s reg.VecVirtual) {
+		VCVTDQ2PS(s, s)
+		VFMADD213PS(local.Offset(4*panelRows+4*row+32*r), scale[r], s)
+	}
 	for q := range sum {
+		if out.keep {
+			for r, s := range sum[q] {
+				score(r, s)
+				VMOVUPS(s, at(out.to, (query+q)*scoresBytes+4*row+32*r))
+			}
+			continue
+		}
 		least := YMM()
-		VBROADCASTSS(at(floor, 4*(query+q)), least)
+		VBROADCASTSS(at(out.floor, 4*(query+q)), least)
 		var bits [2]reg.GPVirtual
 		for r, s := range sum[q] {
-			VCVTDQ2PS(s, s)
-			VFMADD213PS(local.Offset(4*panelRows+4*row+32*r), scale[r], s)
+			score(r, s)
 			bits[r] = atLeast(avx2, s, least)
 		}
 		SHLL(Imm(8), bits[1])
 		ORL(bits[0], bits[1])
-		MOVW(bits[1].As16(), at(hits, (query+q)*hitsBytes+row/8))
+		MOVW(bits[1].As16(), at(out.to, (query+q)*hitsBytes+row/8))
 		POPCNTL(bits[1], bits[1])
-		ADDQ(bits[1].As64(), total)
+		ADDQ(bits[1].As64(), out.total)
 	}
 }
 

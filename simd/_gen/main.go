@@ -86,8 +86,10 @@ func floatKernels() {
 }
 
 func codeKernels() {
-	codeScanAVX512()
-	codeScanAVX2()
+	for _, keep := range []bool{false, true} {
+		codeScanAVX512(keep)
+		codeScanAVX2(keep)
+	}
 	for _, w := range []width{avx512, avx2} {
 		codeDots(w)
 		quantize(w)
