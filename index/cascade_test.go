@@ -281,26 +281,42 @@ func testBound(t *testing.T, kind cloud, dim int) {
 			for q := first; q < last; q++ {
 				simd.Scan(scores, k.Panels, scale, bias, p.rows.Row(q))
 				n := &p.cascade.next[q]
-				dims := c.dims - headDims
 				for i := range k.Rows {
 					// Of the first stage: a hit with this very score as its floor.
 					if !firstReaches(p, &c, tile, q-first, i, scores[i]) {
 						t.Fatalf("%s, dim %d, %v: query %d, row %d of score %v fails the first stage", kind.name, dim, metric, q, i, scores[i])
 					}
-					head := simd.CodeDot(c.head[i*headDims:][:headDims], p.cascade.head[q*headDims:][:headDims], n.head.start)
-					rest := simd.CodeDot(c.rest[i*dims:][:dims], p.cascade.rest[q*dims:][:dims], n.rest.start)
-					if !n.reaches(&c, metric, i, head, rest, float64(scores[i])) {
+					of := productsOf(p, &c, q, i)
+					if !n.reaches(&c, metric, i, of, float64(scores[i])) {
 						t.Fatalf("%s, dim %d, %v: query %d, row %d of score %v fails the second stage", kind.name, dim, metric, q, i, scores[i])
+					}
+					if !n.reachesFine(&c, metric, i, of, float64(scores[i])) {
+						t.Fatalf("%s, dim %d, %v: query %d, row %d of score %v fails the third stage", kind.name, dim, metric, q, i, scores[i])
 					}
 					if kind.name != "normal" || dim == 1 || metric != Cosine {
 						continue
 					}
-					if n.reaches(&c, metric, i, head, rest, float64(scores[i])+0.1) {
+					if n.reaches(&c, metric, i, of, float64(scores[i])+0.1) {
 						t.Fatalf("dim %d: the bound of query %d, row %d is above its score %v by more than 0.1", dim, q, i, scores[i])
+					}
+					if n.reachesFine(&c, metric, i, of, float64(scores[i])+0.05) {
+						t.Fatalf("dim %d: the finer bound of query %d, row %d is above its score %v by more than 0.05", dim, q, i, scores[i])
 					}
 				}
 			}
 		}
+	}
+}
+
+// productsOf multiplies the codes of a query and a lane.
+func productsOf(p *pass, c *codes, q, lane int) pairProducts {
+	n, dims := &p.cascade.next[q], c.dims-headDims
+	head, rest := c.head[lane*headDims:][:headDims], c.rest[lane*dims:][:dims]
+	return pairProducts{
+		head:     simd.CodeDot(head, p.cascade.head[q*headDims:][:headDims], n.head.start),
+		rest:     simd.CodeDot(rest, p.cascade.rest[q*dims:][:dims], n.rest.start),
+		headFine: simd.CodeDot(head, p.cascade.headFine[q*headDims:][:headDims], n.head.fine.start),
+		restFine: simd.CodeDot(rest, p.cascade.restFine[q*dims:][:dims], n.rest.fine.start),
 	}
 }
 
@@ -322,12 +338,18 @@ func firstReaches(p *pass, c *codes, tile, i, lane int, floor float32) bool {
 // Each part of the bound is needed: without any one of them some row of some
 // gallery would be lost. (A test that cannot fail proves nothing.)
 func TestBoundNeedsItsParts(t *testing.T) {
-	for name, spoil := range map[string]func(*codes){
-		"tail of the first stage":             func(c *codes) { spoilColumn(c, 3, 0) },
-		"mean of the first stage":             func(c *codes) { spoilColumn(c, 1, -2) },
-		"errors and reach of the first stage": func(c *codes) { c.reach[partFirst] = 0; spoilColumn(c, 2, 0) },
-		"tail of the second":                  func(c *codes) { spoilNext(c, 5) },
-		"errors and reach of the second":      func(c *codes) { c.reach[partHead], c.reach[partRest] = 0, 0; spoilNext(c, 1); spoilNext(c, 3) },
+	errors := func(c *codes) { c.reach[partHead], c.reach[partRest] = 0, 0; spoilNext(c, 1); spoilNext(c, 3) }
+	for name, spoilt := range map[string]struct {
+		stage int // in which rows must be lost
+		spoil func(*codes)
+	}{
+		"tail of the first stage":             {1, func(c *codes) { spoilColumn(c, 3, 0) }},
+		"mean of the first stage":             {1, func(c *codes) { spoilColumn(c, 1, -2) }},
+		"errors and reach of the first stage": {1, func(c *codes) { c.reach[partFirst] = 0; spoilColumn(c, 2, 0) }},
+		"tail of the second":                  {2, func(c *codes) { spoilNext(c, 5) }},
+		"errors and reach of the second":      {2, errors},
+		"tail of the third":                   {3, func(c *codes) { spoilNext(c, 5) }},
+		"errors of the third":                 {3, func(c *codes) { spoilNext(c, 1); spoilNext(c, 3) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(6, 6))
@@ -350,16 +372,21 @@ func TestBoundNeedsItsParts(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				spoil(&c)
-				dims := c.dims - headDims
+				spoilt.spoil(&c)
 				for q := range 120 {
 					n := &p.cascade.next[q]
 					for i := range m.Rows {
 						score := simd.Dot(p.rows.Row(q), m.Row(i)) * float32(1/simd.Norm(m.Row(i)))
-						head := simd.CodeDot(c.head[i*headDims:][:headDims], p.cascade.head[q*headDims:][:headDims], n.head.start)
-						rest := simd.CodeDot(c.rest[i*dims:][:dims], p.cascade.rest[q*dims:][:dims], n.rest.start)
-						if !firstReaches(p, &c, q/simd.TileQueries, q%simd.TileQueries, i, score) ||
-							!n.reaches(&c, Cosine, i, head, rest, float64(score)) {
+						of, reaches := productsOf(p, &c, q, i), false
+						switch spoilt.stage {
+						case 1:
+							reaches = firstReaches(p, &c, q/simd.TileQueries, q%simd.TileQueries, i, score)
+						case 2:
+							reaches = n.reaches(&c, Cosine, i, of, float64(score))
+						case 3:
+							reaches = n.reachesFine(&c, Cosine, i, of, float64(score))
+						}
+						if !reaches {
 							lost++
 						}
 					}

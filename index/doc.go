@@ -18,6 +18,7 @@
 //
 //	Search          which lists are worth it: probes, a recall, bounds   route.go
 //	  pass.runLists nearest lists by centroid, in rounds                 probe.go
+//	    scout       floors by the codes of the nearest                   scout.go
 //	    round       list → its queries → pieces of blocks                grouping.go
 //	      scanRun   as scan, or siftRuns: through the codes              probe.go
 //
@@ -67,7 +68,8 @@
 //
 //	seed    some panels, exactly; a guess of the final floor from them   guess.go
 //	sift    all pairs by the first dims, integer products in tiles of    sift.go
-//	        12 queries; what reaches the floor by more dims, row by row
+//	        12 queries; what reaches the floor by more dims, row by row, then
+//	        with the query in finer steps
 //	score   what is left, by the chain that the plain scan has
 //
 // So the answers have the same bits with codes and without (Options.NoCodes). Where
@@ -86,7 +88,7 @@
 // The answer takes 16 bytes a hit; Options.Memory bounds it, and ErrMemory refuses
 // what does not fit, so ask for all rows (K = N) some queries at a time. Beside
 // the answer a search holds at most 64 MiB of running hits and 64 MiB of packed
-// queries, and as much again of them with codes: the batch is split into passes
+// queries, and as much again of each with codes: the batch is split into passes
 // over the bank accordingly, thousands of queries each for K up to some hundreds.
 // Nothing is allocated in the loop but the buffers of a K beyond 4096, as they
 // fill, and those for survivors of codes, as they grow.

@@ -16,6 +16,7 @@ type grouping struct {
 	centroids *Index
 	runs      []run   // of all lists, in the order of blocks and lanes
 	rows      []int64 // lanes of each list, strays last
+	lanes     int64   // of all lists
 	bounded   bool    // Radius holds for every row
 }
 
@@ -36,6 +37,7 @@ func newGrouping(l *Lists, dim int, runs []run, threads int) (*grouping, error) 
 			return nil, fmt.Errorf("%w: block %d has rows of list %d of %d", ErrLists, r.block, r.list, l.Count()+1)
 		}
 		g.rows[r.list] += int64(r.lanes())
+		g.lanes += int64(r.lanes())
 	}
 	slices.SortFunc(g.runs, func(a, b run) int {
 		return cmp.Or(cmp.Compare(a.block, b.block), cmp.Compare(a.from, b.from))

@@ -30,6 +30,7 @@ type pass struct {
 	group   *grouping // nil: all blocks are read
 	lists   route
 	workers []*worker
+	scouted []TopK // one a query while lists are scouted: estimates of rows, by place
 
 	progress func(done float64) // nil, or told the part of the pass that is done
 

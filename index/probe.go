@@ -12,19 +12,23 @@ import (
 // set of pairs of a list and a query. All queries that read a list meet its panels
 // together, in tiles, so a round reads each list once:
 //
-//	nearest   the nearest list, and more until they have k rows; strays   plain scan
-//	next      up to four times as many lists, with the floors of before   sifted
-//	…         and so on
+//	scout     floors of some rows of the nearest lists         scout.go
+//	first     the nearest lists, with k rows at least; strays   sifted
+//	rest      those further lists that can improve on that      sifted
 //	more      what is missing to k hits, with four times as many lists
+//
+// Without codes nothing is scouted, and the nearest lists with k rows are scanned
+// before the others of the first round. Few rounds are best: vectors lie scattered, and what
+// reads one row of a panel for one query has read most of it for all others.
 //
 // Within the lists it reads an answer is exact: the k best of their rows, bit for
 // bit, however rows lie in blocks. Which lists a query reads depends on the query,
-// on centroids and, with Options.Recall, on its floor after the round before, which is
+// on centroids and, with Options.Recall, on its floor after the first round, which is
 // exact, too. So answers to one query are the same for any batch, number of
 // threads and SIMD level.
 //
-// An exact search by lists goes the same way through all of them, and leaves out
-// those in which no row can reach the floor (Lists.bound).
+// An exact search by lists goes the same way through all of them, in more rounds,
+// and leaves out those in which no row can reach the floor (Lists.bound).
 
 // runLists is run for a pass that reads lists by choice.
 func (p *pass) runLists(ctx context.Context) error {
@@ -33,12 +37,24 @@ func (p *pass) runLists(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	first := make([][]near, len(nearest))
+	for q, lists := range nearest {
+		if !p.o.ranged() { // otherwise there is a floor
+			first[q] = lists[:p.lists.first(lists, p.o.K)]
+		}
+	}
+	scouted, err := p.scout(ctx, first)
+	if err != nil {
+		return err
+	}
+	blind := !scouted && !p.knowsFloors() && !p.o.ranged()
 	var visits []visit
 	taken := make([]int, p.queries.Rows) // lists that were read or passed over
 	strays := p.group.rows[p.group.Strays()] > 0
-	for q, lists := range nearest {
-		if !p.o.ranged() { // otherwise there is a floor
-			taken[q] = p.group.holding(lists, p.o.K)
+	for q, lists := range first {
+		taken[q] = len(lists)
+		if blind {
+			taken[q] = min(taken[q], p.group.holding(lists, p.o.K))
 		}
 		for _, l := range lists[:taken[q]] {
 			visits = append(visits, visit{l.list, int32(q)})
@@ -47,17 +63,16 @@ func (p *pass) runLists(ctx context.Context) error {
 			visits = append(visits, visit{int32(p.group.Strays()), int32(q)})
 		}
 	}
-	plain := true
-	for open := true; open; plain = false {
-		if err := p.round(ctx, visits, plain); err != nil {
+	for open := true; open; blind = false {
+		if err := p.round(ctx, visits, blind); err != nil {
 			return err
 		}
 		open, visits = false, visits[:0]
 		for q, lists := range nearest {
 			floor := p.settle(q)
-			end := min(len(lists), roundGrowth*max(1, taken[q]))
-			for _, l := range lists[taken[q]:end] {
-				if p.wants(q, l, floor) {
+			end := p.lists.next(taken[q], len(first[q]), len(lists))
+			for i, l := range lists[taken[q]:end] {
+				if taken[q]+i < len(first[q]) || p.wants(q, l, floor) {
 					visits = append(visits, visit{l.list, int32(q)})
 				}
 			}
@@ -69,9 +84,39 @@ func (p *pass) runLists(ctx context.Context) error {
 	return p.moreLists(ctx, most)
 }
 
-// roundGrowth is how many times the lists of all rounds before a query looks at in
-// the next.
-const roundGrowth = 4
+// first is how many of the nearest lists a query reads before it looks at its floor
+// to choose among the others.
+func (r *route) first(nearest []near, k int) int {
+	switch least := r.group.holding(nearest, k); {
+	case r.bounded:
+		return least
+	case r.reach == everyList:
+		return len(nearest)
+	default:
+		return min(len(nearest), max(least, (r.most+firstShare-1)/firstShare))
+	}
+}
+
+// next is how many lists were read or passed over after the next round, if so many
+// were.
+func (r *route) next(taken, first, all int) int {
+	switch {
+	case taken < first:
+		return first
+	case r.bounded:
+		return min(all, boundGrowth*max(1, taken))
+	}
+	return all
+}
+
+const (
+	// A search for a recall reads one of firstShare lists that it may read before it
+	// looks at its floor.
+	firstShare = 8
+	// boundGrowth is how many times the lists of all rounds before an exact search
+	// looks at in the next.
+	boundGrowth = 4
+)
 
 // holding is how many of the nearest lists, at least one, have k rows together.
 func (g *grouping) holding(nearest []near, k int) (count int) {

@@ -123,6 +123,7 @@ func (g *grouped) answer(queries simd.Matrix, q int, o Options, most int, reach 
 		}
 		return float64(o.Metric.printed(hits[o.K-1].Score))
 	}
+	asked := most
 	most = min(most, len(all))
 	taken, have, norm := 0, int64(0), simd.Norm(query)
 	for taken < most && (taken == 0 || have < int64(o.K)) {
@@ -130,14 +131,18 @@ func (g *grouped) answer(queries simd.Matrix, q int, o Options, most int, reach 
 		have += rows[all[taken].list]
 		taken++
 	}
-	for taken < most {
-		floor, next := internal(ask()), min(most, 4*taken)
+	if reach != everyList { // and an eighth of the lists in question, rounded up
+		for ; taken < most && 8*taken < asked; taken++ {
+			read[all[taken].list] = true
+		}
+	}
+	if taken < most {
+		floor, next := internal(ask()), most
 		for _, l := range all[taken:next] {
 			if reach == everyList || g.lists.reaches(int(l.list), l.score, norm, reach) >= floor {
 				read[l.list] = true
 			}
 		}
-		taken = next
 	}
 	hits := ask()
 	for most < len(all) && len(hits) < o.K && !o.HasMinScore {
@@ -270,11 +275,77 @@ func TestExactLeavesListsOut(t *testing.T) {
 	queries := m.Slice(3000, 3100)
 	for _, metric := range []Metric{Cosine, Dot, L2} {
 		ix := b.group(t, metric, centres).index(t, 512, true)
-		for _, o := range []Options{{K: 5, Metric: metric}, {K: 1, Metric: metric, Threads: 1}} {
+		for _, o := range []Options{{K: 5, Metric: metric}, {K: 1, Metric: metric, Threads: 1}, {K: 5, Metric: metric, Recall: 1}} {
 			r := mustSearch(t, ix, queries, o)
 			mustEqual(t, r.Hits, b.reference(queries, o))
 			if r.Approximate || r.Stats.Lists == 0 || r.Stats.Lists > clusters/4*100 {
 				t.Errorf("%v, k %d: %d pairs of a list and a query of %d, approximate %v", metric, o.K, r.Stats.Lists, clusters*100, r.Approximate)
+			}
+		}
+	}
+}
+
+// The floor that scouts find is reached by K rows that a query may have, in the lists
+// it reads, and by few more.
+func TestScoutsFindFloors(t *testing.T) {
+	ctx := context.Background()
+	m := simd.NewMatrix(4100, 96)
+	sslLike(m, 5)
+	dead := make([]bool, 4000)
+	for i := range dead {
+		dead[i] = i%7 == 0
+	}
+	b := newBank(m.Slice(0, 4000), dead, 512)
+	queries := m.Slice(4000, 4100)
+	for _, metric := range []Metric{Cosine, Dot, L2} {
+		g := b.group(t, metric, m.Slice(100, 140))
+		ix := g.index(t, 512, true)
+		for _, k := range []int{1, 10, 40} {
+			allow := func(row int64) bool { return row%5 != 0 }
+			o := Options{K: k, Metric: metric, Threads: 2, Allow: allow}
+			norms, err := ix.check(queries, &o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			group, err := ix.grouping()
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := newPass(ix, o, newBudget(1<<30), queries, norms, nil, route{group: group, most: 12, reach: everyList})
+			p.exclude = make([]int64, queries.Rows)
+			nearest, err := group.nearest(ctx, p.rows, 12, 2)
+			if err != nil {
+				t.Fatal(err)
+			}
+			best := mustSearch(t, ix, queries, Options{K: 1, Metric: metric})
+			for q := range p.exclude {
+				p.exclude[q] = best.Hits[q][0].Row
+			}
+			if ok, err := p.scout(ctx, nearest); err != nil || !ok {
+				t.Fatalf("%v, k %d: scouted %v, %v", metric, k, ok, err)
+			}
+			above := 0
+			for q := range p.tops {
+				read := map[int32]bool{}
+				for _, l := range nearest[q] {
+					read[l.list] = true
+				}
+				r := o
+				r.K, r.ExcludeRow = 4000, p.exclude[q:q+1]
+				r.Allow = func(row int64) bool { return allow(row) && read[g.list[row]] }
+				count := 0
+				for _, h := range b.reference(queries.Slice(q, q+1), r)[0] {
+					if metric.printed(h.Score) >= p.floors[q].load() {
+						count++
+					}
+				}
+				if count < k || len(p.tops[q].hits) > 0 {
+					t.Fatalf("%v, k %d, query %d: %d rows reach the floor %v, %d hits are kept", metric, k, q, count, p.floors[q].load(), len(p.tops[q].hits))
+				}
+				above += count
+			}
+			if t.Logf("%v, k %d: %.1f rows reach the floor", metric, k, float64(above)/100); above > 100*(2*k+2) {
+				t.Errorf("%v, k %d: %.1f rows reach the floor", metric, k, float64(above)/100)
 			}
 		}
 	}

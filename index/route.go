@@ -72,7 +72,7 @@ func (ix *Index) exactRoute(ctx context.Context, queries simd.Matrix, norms []fl
 	r := route{group: g, most: g.Count(), bounded: true}
 	count := min(boundSample, queries.Rows)
 	some, ask := simd.NewMatrix(count, queries.Dim), *o
-	ask.Probes, ask.Progress, ask.Memory = boundProbes, nil, 0
+	ask.Probes, ask.Recall, ask.Progress, ask.Memory = boundProbes, 0, nil, 0
 	ask.ExcludeRow, ask.Floors = nil, nil
 	if !o.ranged() {
 		ask.K++ // the row itself may be excluded

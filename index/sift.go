@@ -40,6 +40,8 @@ type sift struct {
 	lanes        []int32
 	head         []int32 // products
 	rest         []int32
+	headFine     []int32
+	restFine     []int32
 	survivors    []survivor
 	flooded      []tile // to scan without codes
 	skip         []int  // of each tile: pieces still to skip
@@ -47,6 +49,9 @@ type sift struct {
 
 	gathered sieve   // of the queries of a list
 	floods   []flood // and those that gain nothing from it
+
+	estimates *simd.CodeEstimates // see scout
+	barred    []bool              // lanes of the block at hand; nil: none
 
 	starts  []int32 // of the survivors of each panel
 	ordered []survivor
@@ -166,6 +171,7 @@ func (w *worker) beginRun(from, to int) (codes []uint8, columns []float32) {
 	}
 	if room := n*panels + 3; cap(s.lanes) < room {
 		s.lanes, s.head, s.rest = make([]int32, 0, room), make([]int32, room), make([]int32, room)
+		s.headFine, s.restFine = make([]int32, room), make([]int32, room)
 	}
 	codes = c.panels[from*n*c.first:][:panels*n*c.first]
 	columns = c.columnsOf(s.columns, w.o.Metric, from, panels)
@@ -234,23 +240,43 @@ func (w *worker) siftTile(t *tile, first, last int, codes []uint8, columns []flo
 	return true, true
 }
 
-// siftQuery runs the second stage of a query over some lanes.
+// siftQuery runs the second stage of a query over some lanes, and the third over
+// those that reach its floor.
 func (w *worker) siftQuery(q int, lanes []int32) {
-	s := w.sift
-	v, dims := &w.cascade.next[q], s.c.dims-headDims
-	count := len(lanes)
-	for len(lanes)%4 != 0 { // as the kernel takes them
-		lanes = append(lanes, lanes[0])
-	}
+	s, v := w.sift, &w.cascade.next[q]
+	count, dims := len(lanes), s.c.dims-headDims
+	lanes = byFours(lanes)
 	head, rest := s.head[:len(lanes)], s.rest[:len(lanes)]
 	simd.CodeDots(head, s.c.head, lanes, w.cascade.head[q*headDims:][:headDims], v.head.start)
 	simd.CodeDots(rest, s.c.rest, lanes, w.cascade.rest[q*dims:][:dims], v.rest.start)
 	floor := float64(w.floor(q, s.c.maxNorm))
+	left := lanes[:0]
 	for j, lane := range lanes[:count] {
-		if v.reaches(&s.c, w.o.Metric, int(lane), head[j], rest[j], floor) {
+		if p := (pairProducts{head: head[j], rest: rest[j]}); v.reaches(&s.c, w.o.Metric, int(lane), p, floor) {
+			head[len(left)], rest[len(left)] = head[j], rest[j]
+			left = append(left, lane)
+		}
+	}
+	if len(left) == 0 {
+		return
+	}
+	count, lanes = len(left), byFours(left)
+	headFine, restFine := s.headFine[:len(lanes)], s.restFine[:len(lanes)]
+	simd.CodeDots(headFine, s.c.head, lanes, w.cascade.headFine[q*headDims:][:headDims], v.head.fine.start)
+	simd.CodeDots(restFine, s.c.rest, lanes, w.cascade.restFine[q*dims:][:dims], v.rest.fine.start)
+	for j, lane := range lanes[:count] {
+		if v.reachesFine(&s.c, w.o.Metric, int(lane), pairProducts{head[j], rest[j], headFine[j], restFine[j]}, floor) {
 			s.survivors = append(s.survivors, survivor{int32(q), lane})
 		}
 	}
+}
+
+// byFours repeats a lane until they are as many as the kernel takes.
+func byFours(lanes []int32) []int32 {
+	for len(lanes)%4 != 0 {
+		lanes = append(lanes, lanes[0])
+	}
+	return lanes
 }
 
 // score scores the survivors in a block exactly, panel by panel.

@@ -86,13 +86,18 @@ func (t *TopK) cut() {
 	t.worst = t.hits[t.k-1]
 }
 
-// Best sorts what was kept and returns it, best first: at most k hits. The
-// slice is the buffer of t.
-func (t *TopK) Best() []Hit {
+// kept returns what was kept in no order: at most k hits of the buffer of t.
+func (t *TopK) kept() []Hit {
 	if len(t.hits) > t.k {
 		t.cut()
 	}
-	slices.SortFunc(t.hits, compare)
+	return t.hits
+}
+
+// Best sorts what was kept and returns it, best first: at most k hits. The
+// slice is the buffer of t.
+func (t *TopK) Best() []Hit {
+	slices.SortFunc(t.kept(), compare)
 	return t.hits
 }
 

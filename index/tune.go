@@ -13,14 +13,12 @@ import (
 
 // A recall is promised for what was measured. Tune asks some queries exactly and
 // looks up, for each row that it should find, how far down the query's lists the
-// row's own stands and how many standard deviations that list must be given credit
-// for (Lists.deviations) to reach the score of the k-th best row. Half of the
-// queries decide Probes, Most and Reach: the least with which enough of these rows
-// are found. The other half says what comes out; in a small bank, where that is less
-// than was asked for, more lists are read.
-//
-// A search reads a little more than that, as its floor stands below the k-th best
-// score until it has found all.
+// row's own stands. Half of the queries decide Probes and Most by it: the least with
+// which enough of these rows are found. These queries are asked again, for what their
+// first lists hold, and Reach is what further lists must be given credit for
+// (Lists.deviations) to reach the k-th score of that, as a search will have it.
+// The other half of the queries says what comes out, and if that is less than was
+// asked for, all is decided again with more to spare.
 
 // TuneOptions say what Tune does. The zero value tunes for the usual recalls and
 // numbers of neighbours.
@@ -83,26 +81,44 @@ func (ix *Index) Tune(ctx context.Context, s *store.Snapshot, queries simd.Matri
 		if err != nil {
 			return nil, err
 		}
-		c := calibration{group: g, queries: some, listOf: listOf, exact: exact.Hits}
+		c := calibration{group: g, queries: some, exclude: without, listOf: listOf, exact: exact.Hits}
 		if err := c.look(ctx, max(1, o.Threads)); err != nil {
 			return nil, err
 		}
 		wanted := c.wanted(k)
-		test, out := halfOf(some, without)
+		test, out := halfOf(some, without, 1)
 		for _, recall := range o.Recalls {
-			t := c.choose(wanted, recall)
-			if ix.rows <= smallBank && (1-recall)*float64(len(wanted)) < 1 {
-				t = c.all() // that one row is missed or none says nothing
+			lists.Tuned = append(lists.Tuned, c.all(k, recall))
+			t := &lists.Tuned[len(lists.Tuned)-1]
+			measure := func() error {
+				t.Measure.Own = o.Own
+				return tuned.measure(ctx, t, test, out, exact.Hits, ask)
 			}
-			t.K, t.Recall, t.Measure = k, recall, Measure{K: k, Own: o.Own}
-			lists.Tuned = append(lists.Tuned, t)
-			last := &lists.Tuned[len(lists.Tuned)-1]
-			if err := tuned.measure(ctx, last, test, out, exact.Hits, ask); err != nil {
-				return nil, err
+			small, tries := ix.rows <= smallBank, safeties
+			if small {
+				tries = safeties[1:]
 			}
-			for ix.rows <= smallBank && last.Measure.Recall < recall {
-				c.widen(last)
-				if err := tuned.measure(ctx, last, test, out, exact.Hits, ask); err != nil {
+			if len(wanted) == 0 || small && (1-recall)*float64(len(wanted)) < 1 {
+				tries = nil // that one row is missed or none says nothing: all lists are read
+				if err := measure(); err != nil {
+					return nil, err
+				}
+			}
+			for _, safety := range tries {
+				*t = c.choose(wanted, k, recall, safety)
+				if err := tuned.reach(ctx, t, &c, wanted, safety, ask); err != nil {
+					return nil, err
+				}
+				if err := measure(); err != nil {
+					return nil, err
+				}
+				if t.Measure.Recall >= recall {
+					break
+				}
+			}
+			for small && t.Measure.Recall < recall {
+				c.widen(t)
+				if err := measure(); err != nil {
 					return nil, err
 				}
 			}
@@ -153,13 +169,44 @@ func (ix *Index) measure(ctx context.Context, t *Tuning, queries simd.Matrix, ex
 	return nil
 }
 
-// halfOf returns every other query, from the second on.
-func halfOf(queries simd.Matrix, exclude []int64) (half simd.Matrix, without []int64) {
-	half = simd.NewMatrix(queries.Rows/2, queries.Dim)
+// reach sets the reach of a tuning that has the rest.
+func (ix *Index) reach(ctx context.Context, t *Tuning, c *calibration, rows []want, safety float64, o Options) error {
+	half, without := halfOf(c.queries, c.exclude, 0)
+	o.Recall, o.ExcludeRow = t.Recall, without
+	t.Reach = math.Inf(-1) // no further lists are read
+	r, err := ix.Search(ctx, half, o)
+	if err != nil {
+		return err
+	}
+	first := route{group: c.group, most: t.Most, reach: t.Reach}
+	reach := make([]float64, len(rows))
+	for i, w := range rows {
+		lists := c.nearest[w.query]
+		switch {
+		case w.rank < first.first(lists, t.K):
+		case w.rank >= t.Most:
+			reach[i] = math.Inf(1)
+		default:
+			floor := float64(lowest)
+			if hits := r.Hits[w.query]; len(hits) >= o.K {
+				floor = float64(c.group.Metric.printed(hits[o.K-1].Score))
+			}
+			l := lists[w.rank]
+			reach[i] = c.group.deviations(int(l.list), l.score, c.norms[w.query], floor)
+		}
+	}
+	slices.Sort(reach)
+	t.Reach = reach[atShare(len(rows), safer(t.Recall, safety))]
+	return nil
+}
+
+// halfOf returns every other query, from the first or the second on.
+func halfOf(queries simd.Matrix, exclude []int64, from int) (half simd.Matrix, without []int64) {
+	half = simd.NewMatrix((queries.Rows+1-from)/2, queries.Dim)
 	for i := range half.Rows {
-		copy(half.Row(i), queries.Row(2*i+1))
+		copy(half.Row(i), queries.Row(2*i+from))
 		if exclude != nil {
-			without = append(without, exclude[2*i+1])
+			without = append(without, exclude[2*i+from])
 		}
 	}
 	return half, without
@@ -201,6 +248,7 @@ func listOfRows(ctx context.Context, s *store.Snapshot) ([]int32, error) {
 type calibration struct {
 	group   *grouping
 	queries simd.Matrix
+	exclude []int64 // nil, or one a query
 	listOf  []int32 // of each row number
 	exact   [][]Hit
 	norms   []float64
@@ -210,10 +258,9 @@ type calibration struct {
 
 // look compares the queries of the first half with all centroids.
 func (c *calibration) look(ctx context.Context, threads int) error {
-	half := simd.NewMatrix((c.queries.Rows+1)/2, c.queries.Dim)
+	half, _ := halfOf(c.queries, nil, 0)
 	c.norms = make([]float64, half.Rows)
 	for i := range half.Rows {
-		copy(half.Row(i), c.queries.Row(2*i))
 		if c.group.Metric == Cosine {
 			simd.Normalize(half.Row(i), half.Row(i))
 		}
@@ -236,29 +283,18 @@ func (c *calibration) look(ctx context.Context, threads int) error {
 
 // want is a row that a search should find.
 type want struct {
-	rank  int     // of its list; −1: it is found anyway
-	reach float64 // that its list must be given
+	query int // of the first half
+	rank  int // of its list; −1: it is found anyway
 }
 
 // wanted are the rows of the exact answers with k neighbours.
 func (c *calibration) wanted(k int) (all []want) {
-	for i, lists := range c.nearest {
+	for i := range c.nearest {
 		hits := c.exact[2*i]
-		hits = hits[:min(k, len(hits))]
-		if len(hits) == 0 {
-			continue
-		}
-		floor := float64(c.group.Metric.printed(hits[len(hits)-1].Score))
-		first := c.group.holding(lists, k)
-		for _, h := range hits {
-			list := c.listOf[h.Row]
-			if int(list) == c.group.Strays() {
-				all = append(all, want{-1, 0})
-				continue
-			}
-			w := want{rank: int(c.rank[i][list])}
-			if w.rank >= first {
-				w.reach = c.group.deviations(int(list), lists[w.rank].score, c.norms[i], floor)
+		for _, h := range hits[:min(k, len(hits))] {
+			w := want{i, -1}
+			if list := c.listOf[h.Row]; int(list) != c.group.Strays() {
+				w.rank = int(c.rank[i][list])
 			}
 			all = append(all, w)
 		}
@@ -268,33 +304,20 @@ func (c *calibration) wanted(k int) (all []want) {
 
 // choose finds the least that finds the share recall of the rows, and a little more:
 // as many rows are missed in other samples as in this one only on average.
-func (c *calibration) choose(rows []want, recall float64) (t Tuning) {
-	count := c.group.Count()
-	if len(rows) == 0 {
-		return c.all()
-	}
+func (c *calibration) choose(rows []want, k int, recall, safety float64) Tuning {
+	t, count := c.all(k, recall), c.group.Count()
 	byRank := slices.SortedFunc(slices.Values(rows), func(a, b want) int { return cmp.Compare(a.rank, b.rank) })
-	within := func(share float64) int {
-		return max(0, byRank[min(len(rows)-1, int(math.Ceil(share*float64(len(rows))))-1)].rank) + 1
-	}
-	recall = min(1, recall+(1-recall)*safety)
+	within := func(share float64) int { return max(0, byRank[atShare(len(rows), share)].rank) + 1 }
+	recall = safer(recall, safety)
 	t.Probes = within(recall)
 	t.Most = min(count, max(t.Probes, within(1-(1-recall)*byMost)))
-	reach := make([]float64, len(rows))
-	for i, w := range rows {
-		if reach[i] = w.reach; w.rank >= t.Most {
-			reach[i] = math.Inf(1)
-		}
-	}
-	slices.Sort(reach)
-	t.Reach = reach[min(len(rows)-1, int(math.Ceil(recall*float64(len(rows))))-1)]
 	return t
 }
 
 // all reads every list.
-func (c *calibration) all() Tuning {
+func (c *calibration) all(k int, recall float64) Tuning {
 	count := c.group.Count()
-	return Tuning{Probes: count, Most: count, Reach: everyList}
+	return Tuning{K: k, Recall: recall, Probes: count, Most: count, Reach: everyList, Measure: Measure{K: k}}
 }
 
 // widen makes a tuning read more: every list in the end.
@@ -308,10 +331,20 @@ func (c *calibration) widen(t *Tuning) {
 
 // smallBank rows and fewer are read in no time, so that a recall which the second half
 // of the queries did not have, or which so few cannot show, need not be missed: more
-// lists are read, or all. Of larger banks there are queries enough.
+// lists are read from the beginning, or all. Of larger banks there are queries enough.
 const smallBank = 4096
 
-const (
-	safety = 0.1  // share of the misses that are allowed, which is not used up
-	byMost = 0.25 // share of the misses that Tuning.Most may cause, at most
-)
+// byMost is the share of the misses that Tuning.Most may cause, at most.
+const byMost = 0.25
+
+// safeties are shares of the misses that are allowed, which are not used up, as they
+// are tried.
+var safeties = []float64{0.1, 0.3, 0.5, 0.7, 0.9}
+
+// safer is the recall to aim at for another to come out.
+func safer(recall, safety float64) float64 { return min(1, recall+(1-recall)*safety) }
+
+// atShare is where the least of count sorted values stands that a share reaches.
+func atShare(count int, share float64) int {
+	return max(0, min(count, int(math.Ceil(share*float64(count))))-1)
+}
