@@ -3,10 +3,15 @@ package cli
 import (
 	"context"
 	"io"
+	"math"
+	"path/filepath"
+	"strconv"
 	"strings"
 
 	"membank/simd"
 	"membank/store/dump"
+
+	ucli "github.com/urfave/cli/v2"
 )
 
 // readMatrix reads a whole file of vectors: a batch, not a bank.
@@ -153,4 +158,83 @@ func (s *session) readFloats(path string) ([]float64, error) {
 			list = append(list, float64(x))
 		}
 	}
+}
+
+// matrices reads the files of several flags; one that ends in ? may be absent, and
+// is a matrix without rows then.
+func (s *session) matrices(ctx context.Context, c *ucli.Context, flags ...string) (map[string]simd.Matrix, error) {
+	all := map[string]simd.Matrix{}
+	for _, flag := range flags {
+		flag, optional := strings.CutSuffix(flag, "?")
+		path := c.String(flag)
+		if path == "" && optional {
+			continue
+		}
+		if path == "" {
+			return nil, usage("%s: give %s FILE", s.name, dashed(flag))
+		}
+		m, err := s.readMatrix(ctx, path)
+		if err != nil {
+			return nil, err
+		}
+		if m.Rows == 0 {
+			return nil, badInput("%s: holds no rows", path)
+		}
+		all[flag] = m
+	}
+	return all, nil
+}
+
+// affords refuses what would take more memory than a command may.
+func (s *session) affords(bytes int64, what string) error {
+	limit := s.memory / 2
+	if limit == 0 {
+		limit = 1 << 30
+	}
+	if bytes > limit {
+		return badInput("%s takes %s, more than %s (give fewer rows at once, or raise --memory)", what, size(bytes), size(limit))
+	}
+	return nil
+}
+
+// positive is a number above 0; 0 if the flag is not given.
+func positive(c *ucli.Context, flag string) (float64, error) {
+	text := c.String(flag)
+	if text == "" {
+		return 0, nil
+	}
+	v, err := strconv.ParseFloat(text, 64)
+	if err != nil || !(v > 0) || math.IsInf(v, 0) {
+		return 0, usage("%s %s: not a number above 0", dashed(flag), text)
+	}
+	return v, nil
+}
+
+// namedArray is an array of a file that a command writes.
+type namedArray struct {
+	name  string
+	data  any // as dump.WriteNPY takes it
+	shape []int64
+}
+
+// writeArrays writes an .npz; with one as ".npy" the first array alone may go to such
+// a file, too.
+func (s *session) writeArrays(path, one string, arrays ...namedArray) error {
+	switch extension := strings.ToLower(filepath.Ext(path)); {
+	case extension == ".npy" && one == ".npy":
+		return s.writeFile(path, func(w io.Writer) error { return dump.WriteNPY(w, arrays[0].data, arrays[0].shape...) })
+	case extension != ".npz" && one == ".npy":
+		return usage("-o %s: unknown kind of file (.npz or .npy)", path)
+	case extension != ".npz":
+		return usage("-o %s: unknown kind of file (.npz)", path)
+	}
+	return s.writeFile(path, func(w io.Writer) error {
+		z := dump.NewNPZWriter(w)
+		for _, a := range arrays {
+			if err := z.Write(a.name, a.data, a.shape...); err != nil {
+				return err
+			}
+		}
+		return z.Close()
+	})
 }

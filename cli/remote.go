@@ -260,6 +260,12 @@ func (s *session) sendNamedFile(ctx context.Context, c *ucli.Context, z *dump.NP
 			}
 		}
 		return nil
+	case "prototypes", "centroids", "probabilities", "other":
+		m, err := s.readMatrix(ctx, c.String(name))
+		if err != nil {
+			return err
+		}
+		return z.Write(name, m.Data[:m.Rows*m.Dim], shapeOf(m)...)
 	case "labels":
 		labels, err := s.readLabels(c.String(name), -1)
 		if err != nil {
@@ -272,7 +278,7 @@ func (s *session) sendNamedFile(ctx context.Context, c *ucli.Context, z *dump.NP
 			return err
 		}
 		return sendStrings(z, name, keys)
-	case "weights", "below":
+	case "weights", "below", "concentrations":
 		floats, err := s.readFloats(c.String(name))
 		if err != nil {
 			return err

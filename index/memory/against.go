@@ -81,6 +81,21 @@ func (b *Bank) ReSSL(ctx context.Context, keys, queries simd.Matrix, scope Scope
 	return ReSSL(sk, sq, tKey, tQuery)
 }
 
+// ReLIC is the function ReLIC for two views of a batch, [B][dim] each, whose
+// candidates are the batch itself; the bank only says of which dimension they are.
+func (b *Bank) ReLIC(x, y simd.Matrix, t, alpha float64) (contrastive, invariance float64, err error) {
+	for _, m := range []simd.Matrix{x, y} {
+		if err := b.checkQueries(0, m); err != nil {
+			return 0, 0, err
+		}
+	}
+	logits, err := PrototypeScores(x, y)
+	if err != nil {
+		return 0, 0, err
+	}
+	return ReLIC(logits, t, alpha)
+}
+
 // bothScores are the similarities of two views with the rows in scope.
 func (b *Bank) bothScores(ctx context.Context, x, y simd.Matrix, scope Scope) (sx, sy simd.Matrix, err error) {
 	if x.Rows != y.Rows || x.Dim != y.Dim {

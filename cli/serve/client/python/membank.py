@@ -449,10 +449,58 @@ class Bank:
         return answer["rows"], answer["scores"]
 
     def loss(self, vectors, positives, n=4096, kind="nce", temperature=0.07, step=0, z=None):
-        """NCE, InfoNCE or full softmax of a batch against the bank, computed on the server:
-        a dict of loss, each and accuracy. For the gradient, sample and get instead."""
-        parameters = {"n": None if kind == "softmax" else n, "kind": kind, "T": temperature, "step": step, "z": z}
+        """NCE ("nce": z is "first", "ema" or a number), InfoNCE ("infonce") or full softmax
+        ("softmax") of a batch against the bank, computed on the server: a dict of loss,
+        each, accuracy and, of NCE, z, which the bank keeps. For the gradient, sample and get instead."""
+        parameters = {"n": None if kind == "softmax" else n, "kind": kind, "T": temperature, "step": step, "z": z if kind == "nce" else None}
         return self.client._json("POST", _path("memory", self.name, "loss"), parameters, _npz([("vectors", _floats(vectors)), ("positives", _ids(positives))]))
+
+    def assign(self, vectors, prototypes=None, queue=None, epsilon=None, iterations=None):
+        """SwAV's assignments of a batch to prototypes, float64 [n, prototypes], rows adding up
+        to 1. prototypes [K, dim], or None: those kept with slots. The rows of a queue take
+        part as queue says: "full" (once it is full, the default), "written" or "none"."""
+        parameters = {"queue": queue, "epsilon": epsilon, "iterations": iterations, "output": "q.npy"}
+        arrays = [("vectors", _floats(vectors))] + ([] if prototypes is None else [("prototypes", _floats(prototypes))])
+        data, _ = self.client._ask("POST", _path("memory", self.name, "assign"), parameters, _npz(arrays))
+        return _read_npy(memoryview(data))[0]
+
+    def smooth(self, vectors, probabilities, method="comatch", temperature=None, alpha=None, threshold=None, scope=None):
+        """Class probabilities smoothed by similar rows (CoMatch, SimMatch): a dict of
+        probabilities float64 [n, classes], classes, accepted, and of simmatch ids and
+        instance [n, ids]. CoMatch wants a queue of two views, dim=[D, classes]."""
+        parameters = {"method": method, "T": temperature, "alpha": alpha, "threshold": threshold, "scope": scope, "output": "p.npz"}
+        return self.client._arrays("POST", _path("memory", self.name, "smooth"), parameters,
+                                   _npz([("vectors", _floats(vectors)), ("probabilities", _floats(probabilities))]))
+
+    def transform(self, queries, keys, step=0, alpha_positive=None, alpha_negative=None, uniform=False, elementwise=None, renormalise=False, scope=None):
+        """Extrapolated positives and interpolated negatives (FT), for logits only: a dict of
+        queries, keys, negatives, lambda, beta and permutation."""
+        parameters = {"step": step, "alpha-positive": alpha_positive, "alpha-negative": alpha_negative, "uniform": uniform or None,
+                      "elementwise": elementwise, "renormalise": renormalise or None, "scope": scope, "output": "ft.npz"}
+        return self.client._arrays("POST", _path("memory", self.name, "transform"), parameters,
+                                   _npz([("vectors", _floats(queries)), ("other", _floats(keys))]))
+
+    def consistency(self, vectors, other, kind="co2", temperature=None, key_temperature=None, alpha=None, scope=None):
+        """CO2, ReSSL ("ressl": vectors are queries, other the keys) or ReLIC ("relic") of two
+        views of a batch, computed on the server: a dict with loss."""
+        parameters = {"kind": kind, "T": temperature, "key-T": key_temperature, "alpha": alpha, "scope": scope}
+        return self.client._json("POST", _path("memory", self.name, "consistency"), parameters,
+                                 _npz([("vectors", _floats(vectors)), ("other", _floats(other))]))
+
+    def concentrations(self, labels=None, centroids=None, temperature=None):
+        """PCL's temperatures of clusters, float64 [clusters]: labels of all rows and centroids,
+        or those of the bank."""
+        arrays = ([] if labels is None else [("labels", _ids(labels))]) + ([] if centroids is None else [("centroids", _floats(centroids))])
+        data, _ = self.client._ask("POST", _path("memory", self.name, "concentrations"), {"T": temperature, "output": "phi.npy"}, _npz(arrays) if arrays else None)
+        return _read_npy(memoryview(data))[0]
+
+    def prototype_loss(self, vectors, own, concentrations, n=16384, centroids=None, step=0):
+        """PCL's loss of a batch with its own prototypes and n negative ones: a dict of loss,
+        each and accuracy."""
+        arrays = [("vectors", _floats(vectors)), ("positives", _ids(own)), ("concentrations", np.asarray(concentrations, np.float64))]
+        if centroids is not None:
+            arrays.append(("centroids", _floats(centroids)))
+        return self.client._json("POST", _path("memory", self.name, "loss"), {"kind": "prototype", "n": n, "step": step}, _npz(arrays))
 
     def checkpoint(self, step=None):
         """Name the state by a step (None: the newest): it lies in bank NAME/step-N then."""
@@ -490,6 +538,28 @@ class Slots(Bank):
             arrays.append(("gather", _ids(gather)))
         parameters["output"] = "before.npz"
         return self.client._arrays("POST", path, parameters, _npz(arrays))
+
+
+    def recluster(self, heads, epoch=0, iterations=None, samples=None, total=None, absent=None):
+        """DeepCluster-v2's spherical k-means over the rows written: a dict of labels int64
+        [heads, samples] (absent, -100, where a sample has no slot) and centroids_0, ..."""
+        parameters = {"heads": _list(np.atleast_1d(heads)), "epoch": epoch, "iterations": iterations, "total": total, "absent": absent, "output": "heads.npz"}
+        return self.client._arrays("POST", _path("memory", self.name, "recluster"), parameters, None if samples is None else _npz([("samples", _ids(samples))]))
+
+    def odc_start(self, labels, durability="log"):
+        """Give all slots the labels of a first clustering; prototypes become their means."""
+        return self.client._json("POST", _path("memory", self.name, "odc-start"), {"durability": durability}, _npz([("labels", _ids(labels))]))
+
+    def odc(self, ids, vectors, keep_old=0.5, min_cluster=None, centroids_every=None, step=None, weights=False, durability="log"):
+        """One step of online deep clustering: a dict of labels, change_ratio, dissolved, moved,
+        empty, smallest, largest, step, and with weights those of clusters in the loss."""
+        parameters = {"keep-old": keep_old, "min-cluster": min_cluster, "centroids-every": centroids_every, "step": step,
+                      "weights": weights or None, "durability": durability}
+        return self.client._json("POST", _path("memory", self.name, "odc"), parameters, _npz([("ids", _ids(ids)), ("vectors", _floats(vectors))]))
+
+    def prototypes(self):
+        """The centroids kept with the slots, [prototypes, dim]."""
+        return self.client._arrays("POST", _path("memory", self.name, "get"), {"centroids": True, "output": "rows.npz"}, None)["rows"]
 
 
 class Queue(Bank):

@@ -188,7 +188,7 @@ class Memory(Case):
         bank = self.client.slots(self.name, rows=n, dim=d, init="unit", seed=3)
         own = bank.get()["rows"].astype(np.float64)
         np.testing.assert_allclose(np.linalg.norm(own, axis=1), 1, atol=1e-6)
-        for step in range(1, 301):
+        for step in range(1, 1001):
             ids = self.rng.choice(n, 16)  # duplicates: the last wins, from the value before
             z = self.rng.standard_normal((16, d)).astype(np.float32)
             gather = self.rng.integers(0, n, 5)
@@ -201,15 +201,16 @@ class Memory(Case):
             own = own.astype(np.float32).astype(np.float64)
         after = bank.get()
         np.testing.assert_allclose(after["rows"], own, atol=1e-6)
-        self.assertEqual(bank.info()["step"], 300)
+        self.assertEqual(bank.info()["step"], 1000)
         want, _ = naive(own[:5].astype(np.float32), own.astype(np.float32), 1)
         np.testing.assert_array_equal(bank.query(after["rows"][:5], k=1)[0], want)
 
     def test_queue_step_by_step(self):
+        """1,000 random steps leave what they would leave in an array, bit for bit."""
         k, d = 48, 4
         queue = self.client.queue(self.name, rows=k, dim=d, init="zeros")
         own, pointer = np.zeros((k, d), np.float32), 0
-        for step in range(1, 101):
+        for step in range(1, 1001):
             z = self.rng.standard_normal((7, d)).astype(np.float32)
             before = queue.push(z, step=step, labels=np.full(7, step), read=True, scope="all")
             np.testing.assert_array_equal(before["rows"], own)
@@ -222,6 +223,113 @@ class Memory(Case):
         np.testing.assert_array_equal(near["rows"][:, 0], [0, 1, 2])
         np.testing.assert_array_equal(near["vectors"][:, 0], own[:3])
         self.assertEqual(near["labels"].shape, (3, 2))
+
+    def test_nce_step_by_step(self):
+        """1,000 random steps of NCE: the first fixes Z, which the bank keeps, and every loss is
+        -(1/B) sum [log(P+ / (P+ + K/N)) + sum log((K/N) / (P- + K/N))], to 1e-6. The bank
+        changes between the steps; 500 of them average Z."""
+        n, d, k, b, t = 100, 8, 16, 4, 0.5
+        for rule, name in (("first", self.name), ("ema", self.name + "/ema")):
+            bank = self.client.slots(name, rows=n, dim=d, seed=4)
+            own, z = bank.get()["rows"].astype(np.float64), None
+            for step in range(1, 501):
+                ids, batch = self.rng.integers(0, n, b), self.rng.standard_normal((b, d)).astype(np.float32)
+                batch /= np.linalg.norm(batch, axis=1, keepdims=True)
+                columns = bank.sample(k, step=step, positives=ids, positive_first=True)
+                scores = np.einsum("bd,bkd->bk", batch.astype(np.float64), own[columns]) / t
+                estimate = n * np.exp(scores).mean()
+                z = estimate if z is None else z if rule == "first" else 0.99 * z + 0.01 * estimate
+                p, c = np.exp(scores) / z, k / n
+                each = -(np.log(p[:, 0] / (p[:, 0] + c + 1e-7)) + np.log(c / (p[:, 1:] + c + 1e-7)).sum(1))
+                got = bank.loss(batch, ids, n=k, temperature=t, step=step, z=rule)
+                np.testing.assert_allclose([got["loss"], got["z"]] + got["each"], [each.mean(), z] + each.tolist(), rtol=1e-6, atol=1e-6)
+                bank.update(ids[:1], batch[:1], keep_old=0.5, step=step)
+                mixed = 0.5 * own[ids[0]] + 0.5 * batch[0]
+                own[ids[0]] = (mixed / np.linalg.norm(mixed)).astype(np.float32)
+            self.assertAlmostEqual(bank.info()["z"], z, delta=1e-5 * z)
+
+    def test_sinkhorn_step_by_step(self):
+        """1,000 random steps of SwAV: the batch is assigned together with the queue, once that
+        is full, and pushed into it; to 1e-6. Prototypes move all the while."""
+        k, d, b, rows = 5, 8, 6, 24
+        queue = self.client.queue(self.name, rows=rows, dim=d, order="shift")
+        own = np.zeros((0, d), np.float32)
+        prototypes = self.rng.standard_normal((k, d)).astype(np.float32)
+        for step in range(1, 1001):
+            prototypes += 0.05 * self.rng.standard_normal((k, d)).astype(np.float32)
+            prototypes /= np.linalg.norm(prototypes, axis=1, keepdims=True)
+            z = self.rng.standard_normal((b, d)).astype(np.float32)
+            z /= np.linalg.norm(z, axis=1, keepdims=True)
+            both = np.concatenate([own, z]) if len(own) == rows else z
+            q = np.exp(both.astype(np.float64) @ prototypes.astype(np.float64).T / 0.05).T
+            q /= q.sum()
+            for _ in range(3):
+                q /= q.sum(1, keepdims=True) * k
+                q /= q.sum(0, keepdims=True) * q.shape[1]
+            want = (q * q.shape[1]).T[-b:]
+            np.testing.assert_allclose(queue.assign(z, prototypes), want, atol=1e-6)
+            queue.push(z, step=step)
+            own = np.concatenate([own, z])[-rows:]
+
+    def test_prototypes(self):
+        """ODC's labels and means, PCL's concentrations and loss, DeepCluster-v2's labels."""
+        n, d, k = 60, 6, 3
+        x = self.rng.standard_normal((n, d)).astype(np.float32)
+        y = np.arange(n) % k
+        bank = self.client.slots(self.name, vectors=x, prototypes=k)
+        bank.odc_start(y)
+        means = np.stack([x[y == c].astype(np.float64).mean(0) for c in range(k)])
+        np.testing.assert_allclose(bank.prototypes(), means, atol=1e-6)
+        phi = np.array([np.linalg.norm(x[y == c] - means[c], axis=1).mean() / np.log((y == c).sum() + 10) for c in range(k)])
+        phi = np.clip(phi, *np.percentile(phi, [10, 90]))
+        phi *= 0.2 / phi.mean()
+        np.testing.assert_allclose(bank.concentrations(), phi, rtol=1e-6)
+        np.testing.assert_allclose(bank.concentrations(y, means.astype(np.float32)), phi, rtol=1e-6)
+        got = bank.prototype_loss(x[:4], [1, 1, 1, 1], phi, n=2)
+        scores = x[:4].astype(np.float64) @ means.T / phi
+        self.assertAlmostEqual(got["loss"], float(np.mean(np.log(np.exp(scores).sum(1)) - scores[:, 1])), delta=1e-5)
+        step = bank.odc([0, 1], x[[0, 1]], min_cluster=1, weights=True)
+        self.assertEqual(step["labels"], (x[:2].astype(np.float64) @ means.T).argmax(1).tolist())
+        self.assertAlmostEqual(sum(step["weights"]), 1)
+        heads = bank.recluster([4, 3], epoch=2)
+        rows = bank.get()["rows"]
+        np.testing.assert_array_equal(heads["labels"][0], (rows @ heads["centroids_0"].T).argmax(1))
+        np.testing.assert_allclose(np.linalg.norm(heads["centroids_1"], axis=1), 1, atol=1e-6)
+
+    def test_smoothing_and_consistency(self):
+        n, d, c = 20, 6, 4
+        x, y = self.rng.standard_normal((2, 5, d)).astype(np.float32)
+        rows, p = self.rng.standard_normal((n, d)).astype(np.float32), self.rng.dirichlet(np.ones(c), 5).astype(np.float32)
+        for m in (x, y, rows):
+            m /= np.linalg.norm(m, axis=1, keepdims=True)
+        stored, labels = self.rng.dirichlet(np.ones(c), n).astype(np.float32), np.arange(n) % c
+        queue = self.client.queue(self.name, rows=n, dim=[d, c])
+        queue.push([rows, stored], labels=labels)
+
+        def softmax(s):
+            e = np.exp(s - s.max(1, keepdims=True))
+            return e / e.sum(1, keepdims=True)
+
+        a = softmax(x.astype(np.float64) @ rows.T / 0.2)
+        got = queue.smooth(x, p, temperature=0.2, threshold=0.5)
+        np.testing.assert_allclose(got["probabilities"], 0.9 * p + 0.1 * a @ stored, atol=1e-6)
+        np.testing.assert_array_equal(got["accepted"], got["probabilities"].max(1) >= 0.5)
+        got = queue.smooth(x, p, "simmatch", temperature=0.2)
+        np.testing.assert_allclose(got["probabilities"], 0.9 * p + 0.1 * a @ np.eye(c)[labels], atol=1e-6)
+        w = a * p[:, labels]
+        np.testing.assert_allclose(got["instance"], w / w.sum(1, keepdims=True), atol=1e-6)
+        dot = (x * y).sum(1, keepdims=True)
+        u, v = (softmax(np.hstack([dot, z.astype(np.float64) @ rows.T]) / 0.05) for z in (x, y))
+        kl = lambda f, g: (f * np.log(f / g)).sum(1)
+        self.assertAlmostEqual(queue.consistency(x, y)["loss"], float(np.mean(kl(u, v) + kl(v, u)) / 2), delta=1e-5)
+        key, query = softmax(y.astype(np.float64) @ rows.T / 0.04), softmax(x.astype(np.float64) @ rows.T / 0.1)
+        self.assertAlmostEqual(queue.consistency(x, y, "ressl")["loss"], float(-(key * np.log(query)).sum(1).mean()), delta=1e-5)
+        ft = queue.transform(x, y, step=3)
+        l, b = ft["lambda"], ft["beta"]
+        np.testing.assert_allclose(ft["queries"], l * x + (1 - l) * y, atol=1e-6)
+        np.testing.assert_allclose(ft["negatives"], b * rows + (1 - b) * rows[ft["permutation"]], atol=1e-6)
+        with self.assertRaises(membank.Error):
+            queue.smooth(x, p[:, :2])
 
     def test_samples_are_equal_for_equal_steps(self):
         bank = self.client.slots(self.name, rows=1000, dim=4, seed=9)
