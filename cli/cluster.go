@@ -28,6 +28,8 @@ func clusterCommand() *ucli.Command {
 			"  membank cluster train -c 100 --spherical\n" +
 			"  membank cluster train -c 10000 --pca 256 --iterations 20      as DeepCluster\n" +
 			"  membank cluster train -c 3000 --spherical --keep-empty        as DeepCluster-v2, SwAV\n" +
+			"  membank cluster train -c 10 --spherical --iterations 50 --restarts 4 --swaps 100\n" +
+			"                                                                 the best optimum\n" +
 			"  membank cluster train -c 1000 --no-attribute -o clusters.npz\n\n" +
 			"The file holds labels int64 [rows] and scores float32 [rows] by row number (deleted\n" +
 			"rows have -1 and NaN), centroids float32 [K][dim] and, with --pca, the rotation:\n" +
@@ -44,6 +46,7 @@ func clusterCommand() *ucli.Command {
 			&ucli.StringFlag{Name: "tolerance", Usage: "also stop when one lowers the objective by less than this `SHARE`", Value: "0", DefaultText: "0"},
 			&ucli.StringFlag{Name: "restarts", Usage: "the best of `N` runs from different seeds", DefaultText: "1"},
 			&ucli.StringFlag{Name: "refine", Usage: "look for a better optimum with up to `M` clusters more for a while; 5 is usual, and takes some dozens of iterations"},
+			&ucli.StringFlag{Name: "swaps", Usage: "look for a better optimum by `N` random moves of a centroid; 100 with few clusters"},
 			&ucli.BoolFlag{Name: "keep-empty", Usage: "an empty cluster keeps its centroid instead of half of another's rows"},
 			&ucli.StringFlag{Name: "max-per-cluster", Usage: "train on a sample of `N` rows a cluster, and assign all", DefaultText: "all rows"},
 			&ucli.StringFlag{Name: "batch", Usage: "mini-batch k-means with `N` rows an iteration"},
@@ -153,7 +156,7 @@ func runCluster(ctx context.Context, s *session, c *ucli.Context, args []string)
 
 // clusterOptions reads the flags.
 func clusterOptions(s *session, c *ucli.Context) (o kmeans.Options, err error) {
-	n, err := counts(c, "clusters", "pca", "iterations", "restarts", "max-per-cluster", "batch", "refine")
+	n, err := counts(c, "clusters", "pca", "iterations", "restarts", "max-per-cluster", "batch", "refine", "swaps")
 	if err != nil {
 		return o, err
 	}
@@ -167,14 +170,14 @@ func clusterOptions(s *session, c *ucli.Context) (o kmeans.Options, err error) {
 	}
 	o = kmeans.Options{
 		Clusters: int(n["clusters"]), Spherical: c.Bool("spherical"), Iterations: int(n["iterations"]), Restarts: int(n["restarts"]),
-		MaxPerCluster: int(n["max-per-cluster"]), Batch: int(n["batch"]), KeepEmpty: c.Bool("keep-empty"), Refine: int(n["refine"]),
+		MaxPerCluster: int(n["max-per-cluster"]), Batch: int(n["batch"]), KeepEmpty: c.Bool("keep-empty"), Refine: int(n["refine"]), Swaps: int(n["swaps"]),
 		NoCodes: c.Bool("no-codes"), Threads: s.threads,
 	}
 	if o.Batch > 0 && o.Iterations == 0 {
 		o.Iterations = 100
 	}
-	if o.Batch > 0 && (o.MaxPerCluster > 0 || o.Refine > 0 || c.IsSet("tolerance")) {
-		return o, usage("--batch: has no use for --max-per-cluster, --refine and --tolerance (leave them out)")
+	if o.Batch > 0 && (o.MaxPerCluster > 0 || o.Refine > 0 || o.Swaps > 0 || c.IsSet("tolerance")) {
+		return o, usage("--batch: has no use for --max-per-cluster, --refine, --swaps and --tolerance (leave them out)")
 	}
 	if o.Seed, err = strconv.ParseUint(c.String("seed"), 10, 64); err != nil {
 		return o, usage("--seed %s: not a seed (write a whole number, 0 or more)", c.String("seed"))

@@ -30,7 +30,7 @@ func TestClusterFindsGroups(t *testing.T) {
 	x, labels := manyRows(t, dir, "train", 900, 3)
 	must(t, "ingest", "train", x, "--labels", labels)
 	before := state(t)
-	for _, how := range [][]string{{}, {"--spherical"}, {"--pca", "30"}, {"--refine", "2", "--restarts", "2"}, {"--pca", "40", "--whiten", "pca", "--spherical"}} {
+	for _, how := range [][]string{{}, {"--spherical"}, {"--pca", "30"}, {"--refine", "2", "--restarts", "2"}, {"--swaps", "3"}, {"--pca", "40", "--whiten", "pca", "--spherical"}} {
 		r := clusterJSON(t, append([]string{"train", "-c", "20", "--no-attribute"}, how...)...)
 		for _, name := range []string{"nmi", "ami", "ari", "purity", "hungarian_acc"} {
 			if v, _ := r[name].(float64); math.Abs(v-1) > 1e-9 {

@@ -14,8 +14,9 @@
 //	  update       means, normalised if spherical                update.go
 //	  split        what becomes of empty clusters                empty.go
 //	  refine       out of a local optimum, if asked              refine.go
+//	  swap         and out of another, by chance                 swap.go
 //
-// Whiten rotates and scales rows before they are clustered (whiten.go); a sample of
+// Whiten rotates and scales rows before they are clustered (whiten.go, gram.go); a sample of
 // rows is a Source, too (sample.go).
 //
 // # Assignment is a search

@@ -44,6 +44,10 @@ type Options struct {
 	// some dozens of iterations, each bounded by Iterations, and holds everything
 	// twice. Not with Batch.
 	Refine int
+	// Swaps, if set, looks for a better optimum by so many random moves of a centroid
+	// after that, each of some iterations (swap.go). With few clusters 100 of them
+	// find what hundreds of restarts do not. Not with Batch.
+	Swaps int
 	// KeepEmpty lets an empty cluster keep its old centroid, as DeepCluster-v2 and
 	// SwAV do, instead of giving it half of another one (see empty.go).
 	KeepEmpty bool
@@ -134,6 +138,9 @@ func Train(ctx context.Context, s Source, o Options) (*Result, error) {
 		if err == nil && o.Refine > 0 && o.Batch == 0 {
 			err = r.refine(ctx, found)
 		}
+		if err == nil && o.Swaps > 0 && o.Batch == 0 {
+			err = r.swap(ctx, found)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -171,7 +178,7 @@ func (o *Options) check(s Source) error {
 		return fmt.Errorf("%w: %d clusters", ErrOptions, o.Clusters)
 	case o.Clusters > math.MaxInt32:
 		return fmt.Errorf("%w: %d clusters, more than a label can name", ErrOptions, o.Clusters)
-	case o.Iterations < 0 || o.Restarts < 0 || o.MaxPerCluster < 0 || o.Batch < 0 || o.SeedRows < 0 || o.Trials < 0 || o.Refine < 0:
+	case o.Iterations < 0 || o.Restarts < 0 || o.MaxPerCluster < 0 || o.Batch < 0 || o.SeedRows < 0 || o.Trials < 0 || o.Refine < 0 || o.Swaps < 0:
 		return fmt.Errorf("%w: a negative number", ErrOptions)
 	case !(o.Tolerance >= 0 && o.Tolerance < 1):
 		return fmt.Errorf("%w: tolerance %v, from 0 to 1 makes sense", ErrOptions, o.Tolerance)

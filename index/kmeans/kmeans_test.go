@@ -185,6 +185,8 @@ func TestResultBelongsTogether(t *testing.T) {
 		"refine":    {Clusters: 25, Refine: 5},
 		"sph ref":   {Clusters: 25, Refine: 3, Spherical: true, MaxPerCluster: 20},
 		"random":    {Clusters: 25, Seeding: RandomRows, Spherical: true},
+		"swaps":     {Clusters: 25, Swaps: 6},
+		"sph swaps": {Clusters: 25, Swaps: 6, Refine: 2, Spherical: true, Iterations: 3, Restarts: 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := mustTrain(t, Matrix(m), o)
@@ -245,6 +247,7 @@ func TestThreadsAndLevelsDoNotMatter(t *testing.T) {
 		"spherical": {small, Options{Clusters: 40, Iterations: 6, Spherical: true}},
 		"batches":   {small, Options{Clusters: 40, Iterations: 20, Batch: 300}},
 		"refine":    {small, Options{Clusters: 20, Iterations: 5, Refine: 3, Spherical: true}},
+		"swaps":     {small, Options{Clusters: 20, Iterations: 5, Swaps: 4, Spherical: true}},
 		"codes":     {m, Options{Clusters: 600, Iterations: 3, Spherical: true}},
 		"codes l2":  {m, Options{Clusters: 600, Iterations: 2}},
 	} {
@@ -282,6 +285,32 @@ func trainCoded(m simd.Matrix, o Options) (*Result, error) {
 	defer func(was int) { codesFrom = was }(codesFrom)
 	codesFrom = 0
 	return Train(context.Background(), Matrix(m), o)
+}
+
+// Swaps only ever lower the objective, and find the optimum that is there to find:
+// groups of which two have one centroid and one has two.
+func TestSwapsFindTheBetterOptimum(t *testing.T) {
+	m := simd.NewMatrix(400, 3)
+	rng := rand.New(rand.NewPCG(4, 4))
+	for i := range m.Rows {
+		for d := range m.Row(i) {
+			m.Row(i)[d] = float32(rng.NormFloat64())
+		}
+		m.Row(i)[i%4%2] += float32(100 * (1 + i%4)) // four groups, far apart
+	}
+	start := simd.NewMatrix(4, 3)
+	for c, row := range []int{0, 4, 8, 1} { // three in the first group
+		copy(start.Row(c), m.Row(row))
+	}
+	stuck := mustTrain(t, Matrix(m), Options{Clusters: 4, Centroids: start})
+	free := mustTrain(t, Matrix(m), Options{Clusters: 4, Centroids: start, Swaps: 40})
+	if stuck.Objective < 1e5 {
+		t.Fatalf("the start is too good to test with: %v", stuck.Objective)
+	}
+	// Variance 1 in three dimensions about each mean.
+	if free.Objective > 400*3*1.2 || !free.Converged || slices.ContainsFunc(free.Counts, func(n int64) bool { return n != 100 }) {
+		t.Errorf("objective %v with swaps, %v without; sizes %v, converged %v", free.Objective, stuck.Objective, free.Counts, free.Converged)
+	}
 }
 
 func TestEmptyClusters(t *testing.T) {

@@ -14,6 +14,7 @@ const (
 	streamSplit
 	streamBatch
 	streamCandidates
+	streamSwap
 )
 
 // random is a stream of random numbers of a restart.
