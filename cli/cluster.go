@@ -28,7 +28,7 @@ func clusterCommand() *ucli.Command {
 			"  membank cluster train -c 100 --spherical\n" +
 			"  membank cluster train -c 10000 --pca 256 --iterations 20      as DeepCluster\n" +
 			"  membank cluster train -c 3000 --spherical --keep-empty        as DeepCluster-v2, SwAV\n" +
-			"  membank cluster train -c 10 --spherical --iterations 50 --restarts 4 --swaps 100\n" +
+			"  membank cluster train -c 10 --spherical --iterations 50 --swaps 200\n" +
 			"                                                                 the best optimum\n" +
 			"  membank cluster train -c 1000 --no-attribute -o clusters.npz\n\n" +
 			"The file holds labels int64 [rows] and scores float32 [rows] by row number (deleted\n" +

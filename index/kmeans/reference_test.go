@@ -1,6 +1,7 @@
 package kmeans
 
 import (
+	"flag"
 	"strconv"
 	"testing"
 
@@ -8,31 +9,25 @@ import (
 	"membank/store/dump/dumptest"
 )
 
+var allObjectives = flag.Bool("objectives", false, "compare with all objectives of the reference data, some minutes")
+
 // FAISS's spherical k-means and scikit-learn's of real embeddings, each the best of
-// some seeds, are matched or beaten by a refined run here (two for k=10). Local optima
-// of so few clusters are a lottery in the fourth digit, so that much is allowed for a
-// single one; all together must be better. Of all methods and both k, 23 of 24 were,
-// by 1.1 % on average, with Refine 5.
+// some seeds, are matched or beaten, every one of them, by what membank cluster does
+// with --swaps 200: from one start of k-means++, seed 0. For the sake of time only a few
+// are compared without -objectives.
 func TestObjectivesOfReference(t *testing.T) {
-	type tally struct {
-		ours, theirs float64
-		better, all  int
-	}
-	var total tally
-	count := func(name string, ours, theirs float64) {
-		total.ours += ours / theirs
-		total.theirs++
-		if total.all++; ours <= theirs {
-			total.better++
+	compared := 0
+	check := func(name string, ours, theirs float64) {
+		t.Helper()
+		compared++
+		if !(ours <= theirs*(1+1e-6)) {
+			t.Errorf("%s: objective %v, the reference has %v (%.6f)", name, ours, theirs, ours/theirs)
 		}
-		if ours > theirs*1.002 {
-			t.Errorf("%s: objective %v, the reference has %v", name, ours, theirs)
-		}
-		t.Logf("%s: objective %.6g, reference %.6g, %.4f", name, ours, theirs, ours/theirs)
+		t.Logf("%s: objective %.7g, reference %.7g, %.6f", name, ours, theirs, ours/theirs)
 	}
 	for _, m := range dumptest.Methods(t) {
-		if m.Noise || m.Name != "byol" && m.Name != "moco_v2" && m.Name != "simclr_last" {
-			continue // rows that are all but equal, and some for the sake of time
+		if m.Noise || !*allObjectives && m.Name != "byol" && m.Name != "moco_v2" {
+			continue // Noise: rows that are all but equal
 		}
 		rows := m.Train.Slice(0, min(8000, m.Train.Rows))
 		unit := simd.NewMatrix(rows.Rows, rows.Dim)
@@ -40,29 +35,27 @@ func TestObjectivesOfReference(t *testing.T) {
 			simd.Normalize(unit.Row(i), rows.Row(i))
 		}
 		for _, k := range []int{10, 100} {
-			if k == 100 && m.Name != "byol" {
-				continue // ten seconds each
+			if k == 100 && !*allObjectives {
+				continue
 			}
 			figure := func(keys ...string) (float64, bool) {
 				return m.Figure(t, append([]string{"kmeans", "k" + strconv.Itoa(k)}, keys...)...)
 			}
-			restarts := 200 / (k + 90) // 2 and 1
+			o := Options{Clusters: k, Spherical: true, Iterations: 50, Swaps: 200}
+			if !*allObjectives {
+				o.Swaps = 20
+			}
 			name := m.Name + ", k=" + strconv.Itoa(k)
 			if cosine, ok := figure("faiss_spherical", "mean_cosine_to_centroid"); ok {
-				r := mustTrain(t, Matrix(rows), Options{Clusters: k, Spherical: true, Iterations: 50, Refine: 2, Restarts: restarts})
-				count(name+", spherical", 1-r.MeanCosine, 1-cosine)
+				check(name+", spherical", 1-mustTrain(t, Matrix(rows), o).MeanCosine, 1-cosine)
 			}
 			if inertia, ok := figure("sklearn_kmeans_on_normalised", "inertia"); ok {
-				r := mustTrain(t, Matrix(unit), Options{Clusters: k, Iterations: 300, Refine: 2, Restarts: restarts})
-				count(name+", unit rows", r.Objective, inertia)
+				o.Spherical, o.Iterations = false, 300
+				check(name+", unit rows", mustTrain(t, Matrix(unit), o).Objective, inertia)
 			}
 		}
 	}
-	if total.all == 0 {
-		t.Fatal("no reference objectives")
-	}
-	t.Logf("%d of %d better, %.4f of the reference on average", total.better, total.all, total.ours/total.theirs)
-	if total.ours >= total.theirs {
-		t.Errorf("objectives are %.5f of the reference on average", total.ours/total.theirs)
+	if want := 24; *allObjectives && compared != want || compared < 4 {
+		t.Errorf("%d objectives compared, there are %d", compared, want)
 	}
 }
