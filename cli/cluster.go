@@ -29,7 +29,7 @@ func clusterCommand() *ucli.Command {
 			"  membank cluster train -c 10000 --pca 256 --iterations 20      as DeepCluster\n" +
 			"  membank cluster train -c 3000 --spherical --keep-empty        as DeepCluster-v2, SwAV\n" +
 			"  membank cluster train -c 10 --spherical --iterations 50 --swaps 200\n" +
-			"                                                                 the best optimum\n" +
+			"                                                                 a better optimum, slowly\n" +
 			"  membank cluster train -c 1000 --no-attribute -o clusters.npz\n\n" +
 			"The file holds labels int64 [rows] and scores float32 [rows] by row number (deleted\n" +
 			"rows have -1 and NaN), centroids float32 [K][dim] and, with --pca, the rotation:\n" +
