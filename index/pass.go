@@ -23,6 +23,7 @@ type pass struct {
 	floors  []floor     // of tops, as last published: to be read without the lock
 	exclude []int64     // nil, or one a query
 	known   []float32   // Options.Floors of the queries
+	dense   [][]float32 // nil, or where Scores wants the score of each row of each query
 	bound   *bound      // nil where the first score is the last
 	slab    bool        // the buffers of tops are parts of one slab
 	stats   Stats

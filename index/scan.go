@@ -412,7 +412,14 @@ func (w *worker) collect(slot, q int, b *store.Block, lane int, panel []float32,
 			h.Score = -simd.SquaredDistance(w.queries.Row(q), w.row)
 			w.stats.Rescored++
 		}
+		if w.dense != nil {
+			w.dense[q][h.Row] = w.o.Metric.printed(h.Score)
+			continue
+		}
 		w.waiting[slot] = append(w.waiting[slot], h)
+	}
+	if w.dense != nil {
+		return nil
 	}
 	if w.bound == nil && len(w.waiting[slot]) <= maxWaiting {
 		return nil

@@ -9,7 +9,8 @@
 //	one Search at the largest k ─► neighbours by (similarity desc, row asc)
 //	                                   │ the first k, for every k asked
 //	                                   ▼
-//	vote[class] += weight(neighbour)   float64, in neighbour order
+//	vote[class] += weight(neighbour)   float64, in neighbour order; where all rows
+//	                                   │   vote they are scored, not ranked
 //	                                   │
 //	                                   ▼
 //	classes by (vote desc, class asc), then those without a vote, in class order

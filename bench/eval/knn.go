@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -68,7 +69,8 @@ type Prediction struct {
 // One search at the largest k serves every k: neighbours have a total order
 // (similarity, then row), so those of a smaller k are a prefix. Rows of the
 // gallery without a label are left out of the search: they neither vote nor take
-// a place among the k. k beyond the number of rows that can vote is cut to it.
+// a place among the k. k beyond the number of rows that can vote is cut to it. Where
+// all vote (All, and no other k), they are scored and not ranked.
 //
 // The cost is that of searching all queries; the votes are noise beside it. Memory
 // is 16 bytes a gallery row and 8 a query row for labels, plus batches of queries that fit
@@ -141,9 +143,10 @@ type run struct {
 	ks      []int   // as asked, All resolved
 	result  *KNNResult
 
-	tallies []tally   // one a k
-	ballots []*ballot // one a thread
-	total   int64     // rows of the query bank
+	tallies []tally     // one a k
+	ballots []*ballot   // one a thread
+	scores  [][]float32 // [queries of a batch][rows], where all rows vote; else nil
+	total   int64       // rows of the query bank
 	done    int64
 	unseen  map[int64]bool // labels that the gallery lacks
 }
@@ -204,6 +207,12 @@ type batch struct {
 // ask streams the query bank through batches.
 func (r *run) ask(ctx context.Context) error {
 	size := r.batchSize()
+	if r.everyone() {
+		r.scores = make([][]float32, size)
+		for i := range r.scores {
+			r.scores[i] = make([]float32, len(r.classOf))
+		}
+	}
 	b := &batch{
 		vectors: simd.NewMatrix(size, r.result.Dim),
 		out:     make([]outcome, size*len(r.ks)),
@@ -247,6 +256,9 @@ const hitBytes = 16
 func (r *run) batchSize() int {
 	k := min(r.deepest()+1, r.voters)
 	each := int64(16*r.result.Dim) + 3*hitBytes*int64(k) + 64*int64(len(r.ks))
+	if r.everyone() {
+		each = int64(16*r.result.Dim) + 4*int64(len(r.classOf)) + 64
+	}
 	size := min(r.options.Memory/2/each, 8192, r.total)
 	if size > simd.TileQueries {
 		size -= size % simd.TileQueries
@@ -262,7 +274,13 @@ func (r *run) vote(ctx context.Context, b *batch) error {
 	if n == 0 {
 		return nil
 	}
-	hits, err := r.neighbours(ctx, b)
+	var hits [][]index.Hit
+	var err error
+	if r.scores != nil {
+		err = r.scoreAll(ctx, b)
+	} else {
+		hits, err = r.neighbours(ctx, b)
+	}
 	if err != nil {
 		return err
 	}
@@ -271,6 +289,10 @@ func (r *run) vote(ctx context.Context, b *batch) error {
 	for t, ballot := range r.ballots {
 		wg.Go(func() {
 			for i := t * each; i < min(n, (t+1)*each); i++ {
+				if r.scores != nil {
+					b.out[i] = ballot.countAll(r.scores[i], b.truths[i])
+					continue
+				}
 				ballot.count(b.out[i*len(r.ks):][:len(r.ks)], r.ks, hits[i], b.truths[i])
 			}
 		})
@@ -285,21 +307,31 @@ func (r *run) vote(ctx context.Context, b *batch) error {
 	return nil
 }
 
-// neighbours finds the rows that may vote, for every query of the batch.
-func (r *run) neighbours(ctx context.Context, b *batch) ([][]index.Hit, error) {
-	k := r.deepest()
-	if k == 0 { // one labelled row, left out
-		return make([][]index.Hit, len(b.rows)), nil
+// everyone says that all labelled rows vote on every query, and nothing else is asked:
+// then nothing need be ranked (PAWS). A search of some lists, or for a recall, still is.
+func (r *run) everyone() bool {
+	return r.rule.K[0] == All && r.options.Probes == 0 && (r.options.Recall == 0 || r.options.Recall == 1)
+}
+
+// scoreAll scores all rows that may vote, for every query of the batch.
+func (r *run) scoreAll(ctx context.Context, b *batch) error {
+	none := float32(math.NaN())
+	scores := r.scores[:len(b.rows)]
+	parallel(len(scores), r.options.Threads, func(i int) {
+		for j := range scores[i] {
+			scores[i][j] = none
+		}
+	})
+	err := r.train.ix.Scores(ctx, b.vectors.Slice(0, len(b.rows)), r.searchOptions(b), scores)
+	if q := (*index.QueryError)(nil); errors.As(err, &q) {
+		return fmt.Errorf("bank %q row %d: %w", r.result.Test.Bank, b.rows[q.Query], q.Err)
 	}
-	if r.options.Each != nil {
-		k++
-	}
-	o := index.Options{
-		Probes: r.options.Probes, Recall: r.options.Recall,
-		K: k, Metric: r.rule.search(), Threads: r.options.Threads, NoCodes: r.options.NoCodes,
-		// One query is asked even where its neighbours exceed the budget.
-		Memory: max(r.options.Memory, 4*hitBytes*int64(k)*int64(len(b.rows))),
-	}
+	return err
+}
+
+// searchOptions are what both ways to score have in common.
+func (r *run) searchOptions(b *batch) index.Options {
+	o := index.Options{Metric: r.rule.search(), Threads: r.options.Threads, NoCodes: r.options.NoCodes}
 	if r.leave {
 		o.ExcludeRow = b.rows
 	}
@@ -311,6 +343,22 @@ func (r *run) neighbours(ctx context.Context, b *batch) ([][]index.Hit, error) {
 			r.progress(int64(len(b.rows)) * done / max(1, total))
 		}
 	}
+	return o
+}
+
+// neighbours finds the rows that may vote, for every query of the batch.
+func (r *run) neighbours(ctx context.Context, b *batch) ([][]index.Hit, error) {
+	k := r.deepest()
+	if k == 0 { // one labelled row, left out
+		return make([][]index.Hit, len(b.rows)), nil
+	}
+	if r.options.Each != nil {
+		k++
+	}
+	o := r.searchOptions(b)
+	o.K, o.Probes, o.Recall = k, r.options.Probes, r.options.Recall
+	// One query is asked even where its neighbours exceed the budget.
+	o.Memory = max(r.options.Memory, 4*hitBytes*int64(k)*int64(len(b.rows)))
 	found, err := r.train.ix.Search(ctx, b.vectors.Slice(0, len(b.rows)), o)
 	if q := (*index.QueryError)(nil); errors.As(err, &q) {
 		return nil, fmt.Errorf("bank %q row %d: %w", r.result.Test.Bank, b.rows[q.Query], q.Err)

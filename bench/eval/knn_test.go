@@ -271,7 +271,7 @@ func TestProgressAndCancel(t *testing.T) {
 
 // A batch fits the budget, however many neighbours are kept, and is never empty.
 func TestBatchSize(t *testing.T) {
-	r := run{voters: math.MaxInt32, total: 1 << 40, ks: []int{200}, options: RunOptions{Memory: 256 << 20}, result: &KNNResult{Dim: 2048}}
+	r := run{voters: math.MaxInt32, total: 1 << 40, ks: []int{200}, rule: Protocol{K: []int{200}}, options: RunOptions{Memory: 256 << 20}, result: &KNNResult{Dim: 2048}}
 	if n := r.batchSize(); n < 1000 || n%simd.TileQueries != 0 {
 		t.Errorf("%d queries of 2048 dimensions at k=200 in 256 MiB", n)
 	}

@@ -46,11 +46,11 @@ func (b *ballot) count(out []outcome, ks []int, hits []index.Hit, truth int) {
 	for i, k := range ks {
 		k = min(k, len(hits))
 		for ; done < k; done++ {
-			b.add(hits[done].Row, b.weight(hits, done))
+			b.add(hits[done].Row, b.weight(hits[done].Score, hits[0].Score))
 		}
 		out[i] = b.result(truth)
 		out[i].gap = b.gap(hits, k)
-		out[i].overflow = b.overflows(hits)
+		out[i].overflow = len(hits) > 0 && b.overflows(hits[0].Score)
 		out[i].tied = i == len(ks)-1 && k > 1 && hits[0].Score == hits[k-1].Score
 	}
 }
@@ -78,9 +78,41 @@ func (b *ballot) add(row int64, weight float64) {
 	b.voters++
 }
 
-// weight of the i-th neighbour.
-func (b *ballot) weight(hits []index.Hit, i int) float64 {
-	s, best := float64(hits[i].Score), float64(hits[0].Score)
+// countAll is the outcome where every row with a score votes: NaN has none. Votes are
+// added in row order; nothing is ranked.
+func (b *ballot) countAll(scores []float32, truth int) outcome {
+	b.reset()
+	far := b.rule.search() == index.L2
+	best, voters := float32(math.NaN()), 0
+	tied := true
+	for _, s := range scores {
+		if s != s {
+			continue
+		}
+		if voters++; voters == 1 {
+			best = s
+			continue
+		}
+		tied = tied && s == best
+		if s > best != far && s != best {
+			best = s
+		}
+	}
+	for row, s := range scores {
+		if s == s {
+			b.add(int64(row), b.weight(s, best))
+		}
+	}
+	o := b.result(truth)
+	o.gap = math.Inf(1)
+	o.tied = tied && voters > 1
+	o.overflow = voters > 0 && b.overflows(best)
+	return o
+}
+
+// weight of a neighbour of that score, the nearest having the best.
+func (b *ballot) weight(score, nearest float32) float64 {
+	s, best := float64(score), float64(nearest)
 	switch b.rule.Weight {
 	case Exp:
 		if b.rule.Metric == L2 {
@@ -171,7 +203,7 @@ func (b *ballot) gap(hits []index.Hit, k int) float64 {
 // overflows reports whether float32's exp(s/T), which the references take
 // without a shift, is infinite for the nearest neighbour. They then report NaN
 // or a tie of all classes.
-func (b *ballot) overflows(hits []index.Hit) bool {
+func (b *ballot) overflows(best float32) bool {
 	const limit = 88.72283905206835 // ln(MaxFloat32)
-	return b.rule.Weight == Exp && b.rule.Metric != L2 && len(hits) > 0 && float64(hits[0].Score)/b.rule.T > limit
+	return b.rule.Weight == Exp && b.rule.Metric != L2 && float64(best)/b.rule.T > limit
 }
