@@ -4,6 +4,7 @@ import (
 	_ "embed"
 	"html/template"
 	"strconv"
+	"strings"
 
 	"membank/bench/eval"
 	"membank/cli/figure"
@@ -12,7 +13,10 @@ import (
 //go:embed report.html
 var reportSource string
 
-var reportTemplate = template.Must(template.New("report").Parse(reportSource))
+var reportTemplate = template.Must(template.New("report").Funcs(template.FuncMap{"slashes": slashes}).Parse(reportSource))
+
+// slashes are the parts of a path, between which a line may break.
+func slashes(key string) []string { return strings.SplitAfter(key, "/") }
 
 // reportPage is a self-contained HTML page of figures: one file, nothing loaded from
 // anywhere.
