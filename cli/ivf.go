@@ -93,7 +93,7 @@ func listCommands() []*ucli.Command {
 			"  membank query train --from test --recall 0.99\n" +
 			"  membank index build train --nlist 2048 --seed 1",
 		Flags: []ucli.Flag{
-			&ucli.StringFlag{Name: "nlist", Usage: "make `N` lists", DefaultText: "2·√rows"},
+			&ucli.StringFlag{Name: "nlist", Usage: "make `N` lists", DefaultText: "√rows"},
 			&ucli.StringFlag{Name: "seed", Usage: "choose the first centroids by `S`", Value: "0"},
 			&ucli.StringFlag{Name: "metric", Usage: "lists for searches by `METRIC`: cosine, dot or l2", Value: "cosine", DefaultText: "cosine"},
 			&ucli.StringFlag{Name: "iterations", Usage: "`N` iterations of k-means", DefaultText: "10"},

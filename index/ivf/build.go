@@ -49,10 +49,13 @@ type Built struct {
 	Tuned                         []index.Tuning
 }
 
-// DefaultLists is the nlist for so many rows: 2·√rows, so that choosing lists costs
-// about as much as reading some, but none of fewer than a panel of rows on average.
+// DefaultLists is the nlist for so many rows: √rows, but none of fewer than a panel of
+// rows on average. More lists leave more rows out, at a price for each list: at
+// 400,000 × 384, k = 10, recall 0.95, batches of 2,048, 632 lists read 33,300 rows a
+// query in 163 µs of processor time, 1,265 read 28,600 in 184, 2,529 read 25,000 in
+// 203; single queries rank the same way.
 func DefaultLists(rows int64) int {
-	lists := int(math.Round(2 * math.Sqrt(float64(rows))))
+	lists := int(math.Round(math.Sqrt(float64(rows))))
 	return max(1, min(lists, int(rows/simd.PanelRows)))
 }
 
