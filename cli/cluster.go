@@ -179,8 +179,8 @@ func clusterOptions(s *session, c *ucli.Context) (o kmeans.Options, err error) {
 	if o.Batch > 0 && (o.MaxPerCluster > 0 || o.Refine > 0 || o.Swaps > 0 || c.IsSet("tolerance")) {
 		return o, usage("--batch: has no use for --max-per-cluster, --refine, --swaps and --tolerance (leave them out)")
 	}
-	if o.Seed, err = strconv.ParseUint(c.String("seed"), 10, 64); err != nil {
-		return o, usage("--seed %s: not a seed (write a whole number, 0 or more)", c.String("seed"))
+	if o.Seed, err = seedOf(c, 64); err != nil {
+		return o, err
 	}
 	if o.Tolerance, err = strconv.ParseFloat(c.String("tolerance"), 64); err != nil || !(o.Tolerance >= 0 && o.Tolerance < 1) {
 		return o, usage("--tolerance %s: not a share (write 0.001)", c.String("tolerance"))

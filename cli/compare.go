@@ -47,7 +47,7 @@ func runCompare(ctx context.Context, s *session, c *ucli.Context, args []string)
 			return err
 		}
 	}
-	if e.Seed, err = seedOf(c); err != nil {
+	if e.Seed, err = seedOf(c, 63); err != nil {
 		return err
 	}
 	path := c.String("output")

@@ -95,7 +95,7 @@ func diagnoseFlags(c *ucli.Context) (d eval.Diagnose, err error) {
 			return d, err
 		}
 	}
-	if d.Seed, err = seedOf(c); err != nil {
+	if d.Seed, err = seedOf(c, 63); err != nil {
 		return d, err
 	}
 	if list := c.String("T"); list != "" {
@@ -123,10 +123,12 @@ func countFlag(c *ucli.Context, name string) (int, error) {
 	return n, nil
 }
 
-func seedOf(c *ucli.Context) (uint64, error) {
-	seed, err := strconv.ParseUint(c.String("seed"), 10, 63)
+// seedOf is --seed. Figures print it as an int64, so those who report it as one ask for
+// 63 bits, others for 64.
+func seedOf(c *ucli.Context, bits int) (uint64, error) {
+	seed, err := strconv.ParseUint(c.String("seed"), 10, bits)
 	if err != nil {
-		return 0, usage("--seed %s: not a number of 0 or more", c.String("seed"))
+		return 0, usage("--seed %s: not a seed (write a whole number from 0)", c.String("seed"))
 	}
 	return seed, nil
 }

@@ -93,8 +93,8 @@ func clustersFlags(c *ucli.Context) (e eval.Clusters, err error) {
 			return e, usage("--%s %s: not a number from %d", f.name, c.String(f.name), f.least)
 		}
 	}
-	if e.Seed, err = strconv.ParseUint(c.String("seed"), 10, 64); err != nil {
-		return e, usage("--seed %s: not a seed (write a whole number from 0)", c.String("seed"))
+	if e.Seed, err = seedOf(c, 64); err != nil {
+		return e, err
 	}
 	return e, nil
 }

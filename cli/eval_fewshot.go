@@ -87,8 +87,8 @@ func fewShotFlags(c *ucli.Context) (e eval.FewShot, err error) {
 	if e.Tries, err = strconv.Atoi(c.String("tries")); err != nil || e.Tries < 1 {
 		return e, usage("--tries %s: not a number of tries (write 5)", c.String("tries"))
 	}
-	if e.Seed, err = strconv.ParseUint(c.String("seed"), 10, 64); err != nil {
-		return e, usage("--seed %s: not a seed (write a whole number from 0)", c.String("seed"))
+	if e.Seed, err = seedOf(c, 64); err != nil {
+		return e, err
 	}
 	for _, path := range c.StringSlice("list") {
 		for _, name := range []string{"per-class-shots", "tries", "seed"} {

@@ -135,8 +135,8 @@ func runIndexBuild(ctx context.Context, s *session, c *ucli.Context, args []stri
 	if o.Iterations, err = natural(c, "iterations", 0); err != nil {
 		return err
 	}
-	if o.Seed, err = strconv.ParseUint(c.String("seed"), 10, 64); err != nil {
-		return usage("--seed %s: not a seed (write a number from 0 on)", c.String("seed"))
+	if o.Seed, err = seedOf(c, 64); err != nil {
+		return err
 	}
 	if o.Metric, err = index.ParseMetric(c.String("metric")); err != nil {
 		return usage("--metric %s: no such metric (cosine, dot or l2)", c.String("metric"))

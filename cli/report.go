@@ -95,7 +95,7 @@ func runReport(ctx context.Context, s *session, c *ucli.Context, args []string) 
 	if r.rule, err = knnFlags(c); err != nil {
 		return err
 	}
-	if r.seed, err = seedOf(c); err != nil {
+	if r.seed, err = seedOf(c, 63); err != nil {
 		return err
 	}
 	if r.mapRows, err = countFlag(c, "map-rows"); err != nil {

@@ -31,7 +31,7 @@ func runSelect(ctx context.Context, s *session, c *ucli.Context, args []string) 
 	if err != nil {
 		return err
 	}
-	seed, err := seedOf(c)
+	seed, err := seedOf(c, 63)
 	if err != nil {
 		return err
 	}

@@ -25,7 +25,8 @@
 // Lists says what is known of lists (lists.go), Assigner which list a row belongs to
 // (assign.go), Tune what a recall takes (tune.go), Recall what came out (recall.go).
 //
-// Scores runs the same loop and ranks nothing (scores.go). Graph asks it for the neighbours of every row, in batches (graph.go, expect.go).
+// Scores runs the same loop and ranks nothing (scores.go). Graph asks it for the
+// neighbours of every row, in batches (graph.go, expect.go).
 // FromMatrix makes an index of rows in memory, centroids say (matrix.go): a snapshot
 // and a matrix differ in who lends the blocks, and in nothing else.
 //

@@ -11,7 +11,6 @@
 //	                                   ▼
 //	vote[class] += weight(neighbour)   float64, in neighbour order; where all rows
 //	                                   │   vote they are scored, not ranked
-//	                                   │
 //	                                   ▼
 //	classes by (vote desc, class asc), then those without a vote, in class order
 //	                                   │

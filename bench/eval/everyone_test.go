@@ -3,6 +3,7 @@ package eval
 import (
 	"math"
 	"slices"
+	"strings"
 	"testing"
 
 	"membank/simd"
@@ -96,4 +97,19 @@ func votesOf(rule Protocol, q []float32, rows simd.Matrix, labels []int64, witho
 		}
 	}
 	return votes
+}
+
+// With one row a class leave-one-out finds no other: 0 %, and the result says why.
+func TestLoneRowsAreCounted(t *testing.T) {
+	db := open(t)
+	for _, e := range []KNN{{LeaveOneOut: true}, {Preset: "paws", LeaveOneOut: true}} {
+		bank := write(t, db, "bank"+e.Preset, matrix(2, 1, 0, 0, 1, 1, 1, 2, 1), []int64{4, 5, 6, 6})
+		result, _ := evaluate(t, e, bank, bank, RunOptions{})
+		if result.LoneQueries != 2 || !slices.ContainsFunc(result.Notes, func(s string) bool { return strings.Contains(s, "of 2 of 4 queries, which count as wrong") }) {
+			t.Errorf("%s: %d lone queries, notes %q", result.Protocol, result.LoneQueries, result.Notes)
+		}
+		if other, _ := evaluate(t, KNN{}, bank, bank, RunOptions{}); other.LoneQueries != 0 {
+			t.Errorf("%d lone queries where rows vote on themselves", other.LoneQueries)
+		}
+	}
 }

@@ -170,8 +170,20 @@ func newRun(rule Protocol, leave bool, train, test *Set, o RunOptions) (*run, er
 		gallery: gallery, labels: newTranslation(gallery, test.names), classOf: labels,
 		voters: int(labelled), total: b.Rows, unseen: map[int64]bool{},
 	}
+	var lone int64
 	if leave {
 		r.voters--
+		rows := make([]int, len(gallery.labels))
+		for _, class := range labels {
+			if class >= 0 {
+				rows[class]++
+			}
+		}
+		for _, n := range rows {
+			if n == 1 {
+				lone++
+			}
+		}
 	}
 	for _, k := range rule.K {
 		if k == All {
@@ -189,8 +201,8 @@ func newRun(rule Protocol, leave bool, train, test *Set, o RunOptions) (*run, er
 		Train: a, Test: b, Transforms: train.made,
 		TrainUnlabelled: a.Rows - labelled,
 		LabelsMatchedBy: r.labels.matchedBy(),
-		SelfExcluded:    leave,
-		Exact:           true, Recall: 1,
+		SelfExcluded:    leave, LoneQueries: lone,
+		Exact: true, Recall: 1,
 	}
 	return r, nil
 }

@@ -25,6 +25,7 @@ type KNNResult struct {
 	TrainUnlabelled int64    `json:"train_unlabelled"`         // rows that neither voted nor took a place among the k
 	TestUnlabelled  int64    `json:"test_unlabelled"`          // rows that were not asked
 	UnseenQueries   int64    `json:"unseen_queries"`           // asked, but their class has no row in the gallery: always wrong
+	LoneQueries     int64    `json:"lone_queries,omitempty"`   // leave-one-out: asked, but no other row has their class: always wrong
 	UnseenClasses   int      `json:"unseen_classes"`           // how many such classes
 	LabelsMatchedBy string   `json:"labels_matched_by"`        // "name" or "number"
 	SelfExcluded    bool     `json:"self_excluded"`            // leave-one-out: no row voted on itself
@@ -209,6 +210,9 @@ func (r *KNNResult) notes(p Protocol) []string {
 	}
 	if r.UnseenQueries > 0 {
 		note("the gallery has no row of the class of %d of %d queries (classes: %d), which count as wrong", r.UnseenQueries, r.TestRows, r.UnseenClasses)
+	}
+	if r.LoneQueries > 0 {
+		note("no other row has the class of %d of %d queries, which count as wrong", r.LoneQueries, r.TestRows)
 	}
 	if r.TiedQueries > 0 {
 		note("%d queries are equally near to all of their neighbours, which row numbers chose: their votes say nothing", r.TiedQueries)
