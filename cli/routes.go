@@ -21,6 +21,7 @@ type routed struct {
 	needsFile    bool
 	light, lines bool
 	result       any
+	others       []any // what some flags print instead
 }
 
 var bankArg = []serve.Param{{Name: "bank", About: "name of the bank; a slash in it is written %2F", Required: true}}
@@ -42,17 +43,17 @@ var routeTable = []routed{
 	{command: []string{"graph"}, method: "POST", path: "/v1/banks/{bank}/graph", args: bankArg, files: []string{".npz"}, needsFile: true, result: graphReport{}},
 	{command: []string{"export"}, method: "GET", path: "/v1/banks/{bank}/export", args: bankArg, files: []string{".npz", ".npy", ".csv"}, needsFile: true, result: exported{}},
 	{command: []string{"index", "codes"}, method: "POST", path: "/v1/banks/{bank}/index/codes", args: bankArg, result: coded{}},
-	{command: []string{"index", "build"}, method: "POST", path: "/v1/banks/{bank}/index", args: bankArg},
-	{command: []string{"index", "show"}, method: "GET", path: "/v1/banks/{bank}/index", args: bankArg},
-	{command: []string{"index", "tune"}, method: "POST", path: "/v1/banks/{bank}/index/tune", args: bankArg},
-	{command: []string{"index", "drop"}, method: "DELETE", path: "/v1/banks/{bank}/index", args: bankArg},
-	{command: []string{"eval", "knn"}, method: "POST", path: "/v1/eval/knn", files: []string{".csv", ".svg", ".png"}, result: eval.KNNResult{}},
-	{command: []string{"eval", "retrieval"}, method: "POST", path: "/v1/eval/retrieval", files: []string{".csv"}},
-	{command: []string{"eval", "clusters"}, method: "POST", path: "/v1/eval/clusters"},
-	{command: []string{"eval", "fewshot"}, method: "POST", path: "/v1/eval/fewshot"},
-	{command: []string{"eval", "groups"}, method: "POST", path: "/v1/eval/groups"},
-	{command: []string{"eval", "robustness"}, method: "POST", path: "/v1/eval/robustness", files: []string{".csv"}},
-	{command: []string{"eval", "transfer"}, method: "POST", path: "/v1/eval/transfer", files: []string{".csv"}},
+	{command: []string{"index", "build"}, method: "POST", path: "/v1/banks/{bank}/index", args: bankArg, result: grouped{}},
+	{command: []string{"index", "show"}, method: "GET", path: "/v1/banks/{bank}/index", args: bankArg, result: shown{}},
+	{command: []string{"index", "tune"}, method: "POST", path: "/v1/banks/{bank}/index/tune", args: bankArg, result: grouped{}},
+	{command: []string{"index", "drop"}, method: "DELETE", path: "/v1/banks/{bank}/index", args: bankArg, result: grouped{}},
+	{command: []string{"eval", "knn"}, method: "POST", path: "/v1/eval/knn", files: []string{".csv", ".svg", ".png"}, result: eval.KNNResult{}, others: []any{curve{}, []eval.Protocol{}}},
+	{command: []string{"eval", "retrieval"}, method: "POST", path: "/v1/eval/retrieval", files: []string{".csv"}, result: eval.RetrievalResult{}},
+	{command: []string{"eval", "clusters"}, method: "POST", path: "/v1/eval/clusters", args: []serve.Param{{Name: "bank", About: "name of the bank", Required: true}}, result: eval.ClustersResult{}},
+	{command: []string{"eval", "fewshot"}, method: "POST", path: "/v1/eval/fewshot", result: eval.FewShotResult{}, others: []any{[]eval.Protocol{}}},
+	{command: []string{"eval", "groups"}, method: "POST", path: "/v1/eval/groups", result: eval.GroupsResult{}},
+	{command: []string{"eval", "robustness"}, method: "POST", path: "/v1/eval/robustness", files: []string{".csv"}, result: eval.RobustnessResult{}},
+	{command: []string{"eval", "transfer"}, method: "POST", path: "/v1/eval/transfer", files: []string{".csv"}, result: eval.TransferResult{}, others: []any{[]eval.Protocol{}}},
 	{command: []string{"report"}, method: "POST", path: "/v1/report", files: []string{".html", ".zip"}, needsFile: true, result: reported{},
 		args: []serve.Param{{Name: "bank", About: "a bank, or several by a pattern", Required: true, Many: true}}},
 	{command: []string{"bank", "show"}, method: "GET", path: "/v1/memory", light: true, result: []string{}},
@@ -76,7 +77,7 @@ var routeTable = []routed{
 	{command: []string{"bank", "checkpoint"}, method: "POST", path: "/v1/memory/{name}/checkpoint", args: memoryArg, result: memory.Checkpoint{}},
 	{command: []string{"bank", "restore"}, method: "POST", path: "/v1/memory/{name}/restore", args: memoryArg, result: memory.Checkpoint{}},
 	{command: []string{"bank", "forget"}, method: "POST", path: "/v1/memory/{name}/forget", args: memoryArg, result: removal{}},
-	{command: []string{"compact"}, method: "POST", path: "/v1/compact"},
+	{command: []string{"compact"}, method: "POST", path: "/v1/compact", result: compacted{}},
 }
 
 // find is the command of these words; nil if this build has none.
@@ -110,7 +111,7 @@ func serveRoutes() []serve.Route {
 		}
 		route := serve.Route{
 			Method: r.method, Path: r.path, Summary: command.Usage, Command: r.command, Args: r.args, Files: r.files,
-			NeedsOne: r.needsOne, NeedsFile: r.needsFile, Light: r.light, Lines: r.lines, Result: r.result,
+			NeedsOne: r.needsOne, NeedsFile: r.needsFile, Light: r.light, Lines: r.lines, Result: r.result, Others: r.others,
 		}
 		for _, p := range params(command, r.without...) {
 			if r.offers(p.Name) {

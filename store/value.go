@@ -77,6 +77,11 @@ func (v Value) String() string {
 	return v.text
 }
 
+// JSONSchema describes what MarshalJSON writes.
+func (Value) JSONSchema() map[string]any {
+	return map[string]any{"type": []string{"number", "string", "null"}}
+}
+
 // MarshalJSON writes null, a number or a string; NaN and Inf, which JSON lacks,
 // become null.
 func (v Value) MarshalJSON() ([]byte, error) {

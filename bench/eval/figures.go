@@ -55,6 +55,13 @@ func (f Figures) Lookup(name string) (float64, bool) {
 	return 0, false
 }
 
+// JSONSchema describes what MarshalJSON writes: an object whose values are numbers,
+// texts, booleans, lists of numbers, or null where name_missing says why.
+func (Figures) JSONSchema() map[string]any {
+	return map[string]any{"type": "object", "additionalProperties": map[string]any{
+		"type": []string{"number", "string", "boolean", "array", "null"}, "items": map[string]any{"type": "number"}}}
+}
+
 // MarshalJSON writes one flat object.
 func (f Figures) MarshalJSON() ([]byte, error) {
 	var b bytes.Buffer

@@ -82,6 +82,14 @@ type ClassAccuracy struct {
 	Taken map[int64]int64 `json:"-"`
 }
 
+// JSONSchema describes what MarshalJSON writes.
+func (Protocol) JSONSchema() map[string]any {
+	text := map[string]any{"type": "string"}
+	return map[string]any{"type": "object", "required": []string{"k", "neighbour_order", "class_order"}, "properties": map[string]any{
+		"k":             map[string]any{"type": "array", "items": map[string]any{"anyOf": []any{map[string]any{"type": "integer"}, map[string]any{"const": "all"}}}},
+		"normalise_eps": map[string]any{"type": "number"}, "neighbour_order": text, "class_order": text}}
+}
+
 // MarshalJSON writes All as "all".
 func (p Protocol) MarshalJSON() ([]byte, error) {
 	type plain Protocol

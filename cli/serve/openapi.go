@@ -86,6 +86,13 @@ func (route *Route) operation() map[string]any {
 		if route.Result != nil {
 			schema = schemaOf(reflect.TypeOf(route.Result))
 		}
+		if route.Others != nil {
+			shapes := []any{schema}
+			for _, other := range route.Others {
+				shapes = append(shapes, schemaOf(reflect.TypeOf(other)))
+			}
+			schema = map[string]any{"anyOf": shapes}
+		}
 		if route.Lines {
 			content[typeLines] = map[string]any{"schema": schema}
 		} else {
@@ -139,14 +146,19 @@ func (route *Route) operationID() string {
 	return strings.Join(words, "_")
 }
 
-// anything are types with a JSON form of their own.
+// anything are types with a JSON form of their own; those that are described say
+// which.
 var anything = reflect.TypeFor[json.Marshaler]()
+
+type described interface{ JSONSchema() map[string]any }
 
 // schemaOf is the JSON Schema of how encoding/json writes a type.
 func schemaOf(t reflect.Type) map[string]any {
 	switch {
 	case t == reflect.TypeFor[time.Time]():
 		return map[string]any{"type": "string", "format": "date-time"}
+	case t.Kind() != reflect.Pointer && t.Implements(reflect.TypeFor[described]()):
+		return reflect.Zero(t).Interface().(described).JSONSchema()
 	case t.Implements(anything) || reflect.PointerTo(t).Implements(anything):
 		return map[string]any{}
 	}

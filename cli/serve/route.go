@@ -33,6 +33,7 @@ type Route struct {
 	Light        bool     // it costs next to nothing: no worker is taken
 	Lines        bool     // JSON Lines
 	Result       any      // a value of the type that is printed as JSON
+	Others       []any    // of the types that some parameters have printed instead
 
 	// Handle, where a request is no command, does it all.
 	Handle func(w http.ResponseWriter, r *http.Request) error
