@@ -326,6 +326,9 @@ func (in *sources) send(ctx context.Context, w io.Writer, command string, progre
 	for _, f := range in.files {
 		from.Rows = append(from.Rows, uploadFile{f.path, f.rows})
 	}
+	for i := range in.files {
+		in.files[i].sumsUp = false // sources go first: their checksums cannot wait for the rows
+	}
 	files, wait := in.provenance(ctx)
 	if err := wait(); err != nil {
 		return err
