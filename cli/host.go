@@ -85,3 +85,13 @@ func (h *host) picture(ctx context.Context, bank string, row int64) (kind string
 	})
 	return kind, data, ok
 }
+
+// pictured is the longer side of the image that a key names; 0: it names none.
+func (h *host) pictured(key string) int {
+	p, err := openPictures(h.images)
+	if err != nil {
+		return 0
+	}
+	defer p.close()
+	return p.pixels(key)
+}

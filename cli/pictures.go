@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"html/template"
@@ -85,17 +86,48 @@ func (p *pictures) load(key string) (found picture) {
 
 // candidates gives the files that a key may mean until one is taken.
 func (p *pictures) candidates(key string, take func(data []byte) bool) {
+	p.files(key, func(f *os.File) bool {
+		data, err := readImage(f)
+		return err == nil && take(data)
+	})
+}
+
+// files opens those files until one is taken.
+func (p *pictures) files(key string, take func(f *os.File) bool) {
 	for _, ext := range []string{"", ".png", ".jpg", ".jpeg"} {
 		f, err := p.root.Open(strings.TrimLeft(key, "/") + ext)
 		if err != nil {
 			continue
 		}
-		data, err := readImage(f)
+		taken := take(f)
 		f.Close()
-		if err == nil && take(data) {
+		if taken {
 			return
 		}
 	}
+}
+
+// pixels is the longer side of the image that a key names, 0 if it names none of a
+// size that is decoded. Only its beginning is read.
+func (p *pictures) pixels(key string) (longer int) {
+	if p.root == nil || key == "" {
+		return 0
+	}
+	p.files(key, func(f *os.File) bool {
+		if stat, err := f.Stat(); err != nil || !stat.Mode().IsRegular() || stat.Size() > imageBytes {
+			return false
+		}
+		if shape, _, err := image.DecodeConfig(bufio.NewReader(f)); err == nil && drawable(shape) {
+			longer = max(shape.Width, shape.Height)
+		}
+		return longer > 0
+	})
+	return longer
+}
+
+// drawable: an image of this shape is decoded.
+func drawable(shape image.Config) bool {
+	return shape.Width >= 1 && shape.Height >= 1 && shape.Width <= imagePixels/shape.Height
 }
 
 func readImage(f *os.File) ([]byte, error) {
@@ -120,7 +152,7 @@ func thumbnailOf(data []byte) (picture, bool) {
 // the longer side of the image it is made from.
 func thumbnailBytes(data []byte) (kind string, small []byte, pixels int, ok bool) {
 	shape, _, err := image.DecodeConfig(bytes.NewReader(data))
-	if err != nil || shape.Width < 1 || shape.Height < 1 || shape.Width > imagePixels/shape.Height {
+	if err != nil || !drawable(shape) {
 		return "", nil, 0, false
 	}
 	img, _, err := image.Decode(bytes.NewReader(data))

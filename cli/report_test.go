@@ -2,7 +2,6 @@ package cli
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"encoding/xml"
 	"errors"
@@ -10,17 +9,12 @@ import (
 	"image/png"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"membank/store/dump/dumptest"
 
-	"github.com/chromedp/cdproto/emulation"
-	cdplog "github.com/chromedp/cdproto/log"
-	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 )
 
@@ -162,46 +156,13 @@ func TestReportEdges(t *testing.T) {
 }
 
 // In a browser, at two widths, light and dark: nothing is logged, every image and
-// plot is drawn, nothing is wider than the window. Without a browser the test says so
-// and is skipped; MEMBANK_REQUIRE_BROWSER=1, which .ci/run sets where it finds one,
-// makes that a failure.
+// plot is drawn, nothing is wider than the window.
 func TestReportInBrowser(t *testing.T) {
-	browser := ""
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
-		if path, err := exec.LookPath(name); err == nil {
-			browser = path
-			break
-		}
-	}
-	if browser == "" {
-		if os.Getenv("MEMBANK_REQUIRE_BROWSER") != "" {
-			t.Fatal("no chromium on this machine, and MEMBANK_REQUIRE_BROWSER is set")
-		}
-		t.Skip("no chromium on this machine: the page is not opened")
-	}
+	ctx := inBrowser(t)
 	page, _, _ := reportPageOf(t)
-	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(browser), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.WSURLReadTimeout(60*time.Second))
-	ctx, cancel := chromedp.NewExecAllocator(t.Context(), options...)
-	defer cancel()
-	ctx, cancel = chromedp.NewContext(ctx, chromedp.WithListener(func(event any) {
-		switch e := event.(type) {
-		case *runtime.EventExceptionThrown:
-			t.Errorf("exception: %v", e.ExceptionDetails.Text)
-		case *runtime.EventConsoleAPICalled:
-			t.Errorf("console: %v", e.Type)
-		case *cdplog.EventEntryAdded:
-			t.Errorf("log: %s", e.Entry.Text)
-		}
-	}))
-	defer cancel()
 	for _, width := range []int64{1280, 400} {
 		for _, scheme := range []string{"light", "dark"} {
-			media := emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}}
-			err := chromedp.Do(ctx, chromedp.EmulateViewport(width, 900), chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
-				_, err := chromedp.Call(ctx, emulation.SetEmulatedMedia, media)
-				return err
-			}), chromedp.Navigate("file://"+page))
-			if err != nil {
+			if err := chromedp.Do(ctx, inWindow(width, scheme), chromedp.Navigate("file://"+page)); err != nil {
 				t.Fatal(err)
 			}
 			seen, err := chromedp.Run(ctx, chromedp.Evaluate[struct {

@@ -67,7 +67,7 @@ func runServe(ctx context.Context, s *session, c *ucli.Context, _ []string) erro
 		o.Routes = serveRoutes()
 		o.Run, o.Explain, o.Gauges = host.run, explain, host.gauges()
 		if c.String("images") != "" {
-			o.Picture = host.picture
+			o.Picture, o.Pictured = host.picture, host.pictured
 		}
 		server, err := serve.New(l, o)
 		if err != nil {

@@ -7,6 +7,9 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
+
+	"github.com/dustin/go-humanize"
 )
 
 //go:embed page.html
@@ -15,7 +18,15 @@ var pageSource string
 //go:embed page.css
 var pageStyle []byte
 
-var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{"segment": url.PathEscape}).Parse(pageSource))
+//go:embed icon.svg
+var pageIcon []byte
+
+var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
+	"segment": url.PathEscape,
+	"comma":   humanize.Comma,
+	"soft":    breakable,
+	"size":    func(n int64) string { return humanize.IBytes(uint64(max(0, n))) },
+}).Parse(pageSource))
 
 // pagePolicy lets a page load its own style and pictures and send its own form;
 // there is no script to allow.
@@ -45,8 +56,12 @@ type pageRow struct {
 	Label   *int64  `json:"label"`
 	Class   string  `json:"class"`
 	Score   float64 `json:"score"`
-	Picture bool    `json:"-"`
+	Picture int     `json:"-"` // pixels of its longer side; 0: none
+	Mark    string  `json:"-"` // "right" or "wrong": of the query's class or not; "": not known
 }
+
+// Small pictures are shown pixel by pixel.
+func (r pageRow) Small() bool { return r.Picture > 0 && r.Picture <= 64 }
 
 // Name is the class, else its number.
 func (r pageRow) Name() string {
@@ -62,15 +77,24 @@ func (r pageRow) Name() string {
 type pageData struct {
 	Version    string
 	Banks      []pageBank
-	More       int       // banks that are not shown
+	More       int64     // banks that are not shown
+	Name       string    // of a bank that was asked for
 	Bank       *pageBank // whose neighbours are shown; nil: the list
+	Key        string    // that was searched and not found
 	Row, K     int64
 	Metric     string
 	Metrics    []string
 	Query      *pageRow
 	Neighbours []pageRow
+	Marked     bool // some neighbours have a mark
 	Error      string
 }
+
+// Before and After: there is a row before this one, or behind it.
+func (d pageData) Before() bool     { return d.Row > 0 }
+func (d pageData) After() bool      { return d.Row+1 < d.Bank.Rows }
+func (d pageData) BeforeRow() int64 { return d.Row - 1 }
+func (d pageData) AfterRow() int64  { return d.Row + 1 }
 
 func (s *Server) pages() {
 	s.handle("GET /{$}", func(w http.ResponseWriter, r *http.Request) error {
@@ -78,17 +102,21 @@ func (s *Server) pages() {
 		if err := s.run(r.Context(), []string{"ls"}, nil, nil, &d.Banks); err != nil {
 			return s.showFault(w, r, d, err)
 		}
-		if d.More = max(0, len(d.Banks)-pageBanks); d.More > 0 {
+		if d.More = max(0, int64(len(d.Banks)-pageBanks)); d.More > 0 {
 			d.Banks = d.Banks[:pageBanks]
 		}
 		return show(w, http.StatusOK, d)
 	})
 	s.handle("GET /banks/{bank}", s.bankPage)
-	s.handle("GET /page.css", func(w http.ResponseWriter, r *http.Request) error {
-		w.Header().Set("Content-Type", "text/css; charset=utf-8")
-		_, err := w.Write(pageStyle)
-		return sent{err}.orNil()
-	})
+	file := func(path, kind string, data []byte) {
+		s.handle("GET "+path, func(w http.ResponseWriter, r *http.Request) error {
+			w.Header().Set("Content-Type", kind)
+			_, err := w.Write(data)
+			return sent{err}.orNil()
+		})
+	}
+	file("/page.css", "text/css; charset=utf-8", pageStyle)
+	file("/icon.svg", "image/svg+xml", pageIcon)
 	s.handle("GET /pictures/{bank}/{row}", func(w http.ResponseWriter, r *http.Request) error {
 		row, err := strconv.ParseInt(r.PathValue("row"), 10, 64)
 		if err == nil && s.o.Picture != nil {
@@ -108,10 +136,11 @@ func (s *Server) pages() {
 	})
 }
 
-// bankPage shows a row of a bank and its neighbours.
+// bankPage shows a row of a bank, asked for by its key or its number, and its
+// neighbours.
 func (s *Server) bankPage(w http.ResponseWriter, r *http.Request) error {
 	bank := r.PathValue("bank")
-	d := pageData{Version: s.o.Version, K: 12, Metric: "cosine", Metrics: []string{"cosine", "dot", "l2"}}
+	d := pageData{Version: s.o.Version, Name: bank, K: 12, Metric: "cosine", Metrics: []string{"cosine", "dot", "l2"}}
 	q := r.URL.Query()
 	if v, err := strconv.ParseInt(q.Get("k"), 10, 64); err == nil {
 		d.K = max(1, min(v, pageNeighbours))
@@ -134,31 +163,53 @@ func (s *Server) bankPage(w http.ResponseWriter, r *http.Request) error {
 		return s.showFault(w, r, d, err)
 	}
 	d.Bank = &card.pageBank
-	row := []string{strconv.FormatInt(d.Row, 10)}
+	row := func() []string { return []string{strconv.FormatInt(d.Row, 10)} }
+	named := map[string][]string{"rows": row()}
+	if key := q.Get("key"); key != "" {
+		named, d.Key = map[string][]string{"key": {key}}, key
+	}
 	var rows []pageRow
-	if err := s.run(r.Context(), []string{"get"}, []string{bank}, map[string][]string{"rows": row}, &rows); err != nil {
+	if err := s.run(r.Context(), []string{"get"}, []string{bank}, named, &rows); err != nil {
 		return s.showFault(w, r, d, err)
 	}
-	if len(rows) == 1 {
-		d.Query = &rows[0]
+	if len(rows) != 1 {
+		return show(w, http.StatusOK, d)
 	}
+	d.Query, d.Row, d.Key = &rows[0], rows[0].Row, ""
 	var answer struct {
 		Neighbours []pageRow `json:"neighbours"`
 	}
-	flags := map[string][]string{"row": row, "k": {strconv.FormatInt(d.K, 10)}, "metric": {d.Metric}, "exclude-self": {"true"}}
+	flags := map[string][]string{"row": row(), "k": {strconv.FormatInt(d.K, 10)}, "metric": {d.Metric}, "exclude-self": {"true"}}
 	if err := s.run(r.Context(), []string{"query"}, []string{bank}, flags, &answer); err != nil {
 		return s.showFault(w, r, d, err)
 	}
 	d.Neighbours = answer.Neighbours
-	if s.o.Picture != nil {
-		for i := range d.Neighbours {
-			d.Neighbours[i].Picture = true
+	d.mark(s.o.Pictured)
+	return show(w, http.StatusOK, d)
+}
+
+// mark says which rows have a picture, and which neighbours are of the query's class.
+func (d *pageData) mark(pictured func(key string) int) {
+	if pictured == nil {
+		pictured = func(string) int { return 0 }
+	}
+	d.Query.Picture = pictured(d.Query.Key)
+	for i := range d.Neighbours {
+		n := &d.Neighbours[i]
+		n.Picture = pictured(n.Key)
+		if d.Query.Label == nil || n.Label == nil {
+			continue
 		}
-		if d.Query != nil {
-			d.Query.Picture = true
+		d.Marked = true
+		if n.Mark = "wrong"; *n.Label == *d.Query.Label {
+			n.Mark = "right"
 		}
 	}
-	return show(w, http.StatusOK, d)
+}
+
+// breakable lets a line end behind the slashes of a key.
+func breakable(key string) template.HTML {
+	return template.HTML(strings.ReplaceAll(template.HTMLEscapeString(key), "/", "/<wbr>"))
 }
 
 // showFault puts an error on the page, where a person looks.

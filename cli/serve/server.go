@@ -41,13 +41,16 @@ type Options struct {
 	Explain func(error) Fault
 	// Picture is the thumbnail of a row, if there is one.
 	Picture func(ctx context.Context, bank string, row int64) (mime string, data []byte, ok bool)
-	Token   []byte   // nil: none is asked for
-	Hosts   []string // names beside the bound address that clients may use
-	MaxBody int64    // bytes; 0: DefaultMaxBody
-	Workers int      // requests that work at once; 0: GOMAXPROCS, at least 2
-	Gauges  map[string]Gauge
-	Version string
-	Log     *slog.Logger
+	// Pictured is the longer side, in pixels, of the picture of a row with that key,
+	// without making it; 0: it has none.
+	Pictured func(key string) int
+	Token    []byte   // nil: none is asked for
+	Hosts    []string // names beside the bound address that clients may use
+	MaxBody  int64    // bytes; 0: DefaultMaxBody
+	Workers  int      // requests that work at once; 0: GOMAXPROCS, at least 2
+	Gauges   map[string]Gauge
+	Version  string
+	Log      *slog.Logger
 	// Stopping, if set, is told of the orderly stop before requests are awaited.
 	Stopping func()
 	// StopTime is how long requests under way have when the server stops; 0: 20 s.
