@@ -212,8 +212,11 @@ func (m *moment) check() error {
 // own checks the slots that a client has for itself.
 func (m *moment) own(c, step int64) error {
 	_, n := m.plan.origin(step)
-	if n+1 < m.floors[c] || n >= m.sent[c].Load() {
-		return fmt.Errorf("the slots of client %d are of update %d, and %d were acknowledged and %d sent", c, n+1, m.floors[c], m.sent[c].Load())
+	if n+1 < m.floors[c] {
+		return fmt.Errorf("an update is lost: the slots of client %d are of its update %d, and %d were acknowledged", c, n+1, m.floors[c])
+	}
+	if sent := m.sent[c].Load(); n >= sent {
+		return fmt.Errorf("the slots of client %d are of its update %d, and it sent %d", c, n+1, sent)
 	}
 	version := step
 	if step == 0 {
