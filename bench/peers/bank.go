@@ -18,7 +18,7 @@ import (
 type bank struct {
 	db      *store.DB
 	snap    *store.Snapshot
-	listed  *store.Snapshot // grouped by list; nil: there is none
+	listed  []*store.Snapshot // grouped by list
 	queries simd.Matrix
 	threads int
 	build   float64               // seconds until the rows are durable
@@ -97,8 +97,8 @@ func (b *bank) close() error {
 	if b.snap != nil {
 		b.snap.Close()
 	}
-	if b.listed != nil {
-		b.listed.Close()
+	for _, s := range b.listed {
+		s.Close()
 	}
 	return b.db.Close()
 }

@@ -28,7 +28,8 @@ const recallSetting = "recall per 10,000"
 
 var recallSettings = []setting{{recallSetting, 8000}, {recallSetting, 9000}, {recallSetting, 9500}, {recallSetting, 9900}, {recallSetting, 9990}}
 
-// group makes lists of the rows. The snapshot of before keeps its rows in order.
+// group makes lists of the rows, anew if there are any. Snapshots of before keep
+// their rows as they were.
 func (b *bank) group(ctx context.Context, lists int) (*path, error) {
 	begin := time.Now()
 	recalls := []float64{}
@@ -40,10 +41,12 @@ func (b *bank) group(ctx context.Context, lists int) (*path, error) {
 		return nil, err
 	}
 	seconds := time.Since(begin).Seconds()
-	if b.listed, err = b.db.Snapshot("gallery"); err != nil {
+	listed, err := b.db.Snapshot("gallery")
+	if err != nil {
 		return nil, err
 	}
-	return &path{bank: b, name: fmt.Sprintf("IVF%d, codes", lists), build: b.build + seconds, ix: index.New(b.listed), lists: true}, nil
+	b.listed = append(b.listed, listed)
+	return &path{bank: b, name: fmt.Sprintf("IVF%d, codes", lists), build: b.build + seconds, ix: index.New(listed), lists: true}, nil
 }
 
 // WriteCurves draws rate over recall as DIR/SET-MODE-kK-recall.svg, a line for each

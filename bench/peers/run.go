@@ -11,6 +11,7 @@ import (
 
 	"github.com/klauspost/cpuid/v2"
 
+	"membank/index/ivf"
 	"membank/simd"
 )
 
@@ -96,15 +97,18 @@ func compare(ctx context.Context, dir, set string, o Options, launches []launch,
 		all = append(all, &contender{engine: p, about: about, tunings: [][]setting{nil}, ours: p})
 	}
 	if o.Lists > 0 {
-		tell("grouping the bank by list")
-		p, err := b.group(ctx, o.Lists)
-		if err != nil {
-			return nil, err
-		}
-		about := &Index{Name: "membank", Level: string(simd.Active()), Index: p.name, Build: p.build}
-		for _, c := range contendersOf(launch{settings: recallSettings}, p, about) {
-			c.ours = p
-			all = append(all, c)
+		// As many lists as membank makes by itself, and as many as the others have.
+		for _, lists := range slices.Compact([]int{ivf.DefaultLists(t.rows), o.Lists}) {
+			tell("grouping the bank by list")
+			p, err := b.group(ctx, lists)
+			if err != nil {
+				return nil, err
+			}
+			about := &Index{Name: "membank", Level: string(simd.Active()), Index: p.name, Build: p.build}
+			for _, c := range contendersOf(launch{settings: recallSettings}, p, about) {
+				c.ours = p
+				all = append(all, c)
+			}
 		}
 	}
 	for _, l := range launches {
