@@ -22,14 +22,14 @@ func bankLossCommand() *ucli.Command {
 			"prototype (PCL) compares it with its own prototypes, --positives, and -n others.\n\n" +
 			"  membank bank loss npid --vectors batch.npy --positives ids.npy -n 4096 --step 100\n" +
 			"  membank bank loss npid --vectors batch.npy --positives ids.npy --kind softmax -T 0.07\n" +
-			"  membank bank loss pcl --vectors batch.npy --positives own.npy --kind prototype --centroids c.npy --concentrations phi.npy -n 16384",
+			"  membank bank loss pcl --vectors batch.npy --positives own.npy --kind prototype --prototypes c.npy --concentrations phi.npy -n 16384",
 		Flags: append(samplingFlags(),
 			&ucli.StringFlag{Name: "vectors", Usage: "the batch: `FILE`"},
 			&ucli.StringFlag{Name: "kind", Usage: "`KIND`: nce, infonce, softmax or prototype", Value: "nce", DefaultText: "nce"},
 			&ucli.StringFlag{Name: "T", Usage: "temperature `T`", Value: "0.07", DefaultText: "0.07"},
 			&ucli.StringFlag{Name: "z", Usage: "of nce, `RULE`: first, ema, or a number that Z is", DefaultText: "first"},
 			&ucli.StringFlag{Name: "decay", Usage: "of --z ema, weight `D` of the old Z, 0 to 1", DefaultText: "0.99"},
-			&ucli.StringFlag{Name: "centroids", Usage: "of prototype, the prototypes: `FILE`", DefaultText: "those kept with slots"},
+			&ucli.StringFlag{Name: "prototypes", Usage: "of prototype, the prototypes: `FILE`", DefaultText: "those kept with slots"},
 			&ucli.StringFlag{Name: "concentrations", Usage: "of prototype, the temperature of each: `FILE` of floats"},
 		),
 		Action: action([]string{"NAME"}, runBankLoss),
@@ -41,8 +41,8 @@ func runBankLoss(ctx context.Context, s *session, c *ucli.Context, args []string
 	if !slices.Contains([]string{"nce", "infonce", "softmax", "prototype"}, kind) {
 		return usage("--kind %s: unknown (nce, infonce, softmax or prototype)", kind)
 	}
-	if kind != "prototype" && (c.IsSet("centroids") || c.IsSet("concentrations")) || kind != "nce" && (c.IsSet("z") || c.IsSet("decay")) {
-		return usage("%s: --z and --decay are of --kind nce, --centroids and --concentrations of --kind prototype", s.name)
+	if kind != "prototype" && (c.IsSet("prototypes") || c.IsSet("concentrations")) || kind != "nce" && (c.IsSet("z") || c.IsSet("decay")) {
+		return usage("%s: --z and --decay are of --kind nce, --prototypes and --concentrations of --kind prototype", s.name)
 	}
 	nce, err := nceOptions(c)
 	if err != nil {

@@ -372,7 +372,7 @@ func TestPrototypeVerbs(t *testing.T) {
 	}
 	close6(t, "PCL", loss.Loss, math.Log(math.Exp(s[0])+math.Exp(s[1]))-s[1])
 
-	step := answerOf[odcStepped](t, must(t, "bank", "odc", "odc", "--ids", "0", "--vectors", one, "--min-cluster", "1", "--weights", "--step", "9", "--json"))
+	step := answerOf[odcStepped](t, must(t, "bank", "odc", "odc", "--ids", "0", "--vectors", one, "--min-cluster", "1", "--loss-weights", "--step", "9", "--json"))
 	want := int64(0)
 	if s[1]*phi[1] > s[0]*phi[0] {
 		want = 1

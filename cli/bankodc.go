@@ -71,7 +71,7 @@ func bankODCCommand() *ucli.Command {
 			"all prototypes anew every --centroids-every updates, and dissolves clusters of\n" +
 			"fewer than --min-cluster rows. One change of the bank: readers see all or nothing.\n\n" +
 			"  membank bank odc odc --ids ids.npy --vectors batch.npy --step 100 --json\n" +
-			"  membank bank odc odc --ids ids.npy --vectors batch.npy --keep-old 0.5 --min-cluster 20 --weights",
+			"  membank bank odc odc --ids ids.npy --vectors batch.npy --keep-old 0.5 --min-cluster 20 --loss-weights",
 		Flags: []ucli.Flag{
 			&ucli.StringFlag{Name: "ids", Usage: "the slots: 0,5,9, or a `FILE` of integers"},
 			&ucli.StringFlag{Name: "vectors", Usage: "the batch: `FILE`"},
@@ -79,7 +79,7 @@ func bankODCCommand() *ucli.Command {
 			&ucli.StringFlag{Name: "min-cluster", Usage: "clusters of fewer than `N` rows are dissolved", DefaultText: "20"},
 			&ucli.StringFlag{Name: "centroids-every", Usage: "`N` updates", DefaultText: "10"},
 			&ucli.StringFlag{Name: "step", Usage: "step `N` of the training run", DefaultText: "one more than the newest"},
-			&ucli.BoolFlag{Name: "weights", Usage: "print the weights of clusters in the loss, too, (n+1e-10)^-0.5 by their sum"},
+			&ucli.BoolFlag{Name: "loss-weights", Usage: "print the weights of clusters in the loss, too, (n+1e-10)^-0.5 by their sum"},
 			durabilityFlag(),
 		},
 		Action: action([]string{"NAME"}, runBankODC),
@@ -127,7 +127,7 @@ func runBankODC(ctx context.Context, s *session, c *ucli.Context, args []string)
 		if r.ODCStep, err = slots.ODCUpdate(ctx, ids, m["vectors"], o); err != nil {
 			return err
 		}
-		if c.Bool("weights") {
+		if c.Bool("loss-weights") {
 			if r.Weights, err = slots.ODCWeights(); err != nil {
 				return err
 			}
@@ -147,11 +147,11 @@ func bankConcentrationsCommand() *ucli.Command {
 		Name: "concentrations", Usage: "temperatures of clusters (PCL)", ArgsUsage: "NAME",
 		Description: "phi = mean distance from the centroid / log(n+10), clipped to the 10th and 90th\n" +
 			"percentile and scaled to a mean of T; membank bank loss --kind prototype takes it.\n\n" +
-			"  membank bank concentrations pcl --labels labels.npy --centroids c.npy -o phi.npy\n" +
+			"  membank bank concentrations pcl --labels labels.npy --prototypes c.npy -o phi.npy\n" +
 			"  membank bank concentrations odc",
 		Flags: []ucli.Flag{
 			&ucli.StringFlag{Name: "labels", Usage: "the cluster of each row: `FILE` of integers, -1 for none", DefaultText: "the bank's labels"},
-			&ucli.StringFlag{Name: "centroids", Usage: "the centroids: `FILE`", DefaultText: "those kept with slots"},
+			&ucli.StringFlag{Name: "prototypes", Usage: "the centroids: `FILE`", DefaultText: "those kept with slots"},
 			&ucli.StringFlag{Name: "T", Usage: "mean temperature `T`", DefaultText: "0.2"},
 			outputFlag("write them to `FILE`.npy, float64"),
 		},
@@ -177,12 +177,12 @@ func runBankConcentrations(ctx context.Context, s *session, c *ucli.Context, arg
 			return err
 		}
 	}
-	m, err := s.matrices(ctx, c, "centroids?")
+	m, err := s.matrices(ctx, c, "prototypes?")
 	if err != nil {
 		return err
 	}
 	return s.memoryBank(ctx, args[0], false, func(b *memory.Bank) error {
-		phi, err := b.Concentrations(ctx, labels, m["centroids"], t)
+		phi, err := b.Concentrations(ctx, labels, m["prototypes"], t)
 		if err != nil {
 			return err
 		}
@@ -227,7 +227,7 @@ func (s *session) prototypeLoss(ctx context.Context, c *ucli.Context, bank strin
 	if err != nil {
 		return err
 	}
-	m, err := s.matrices(ctx, c, "vectors", "centroids?")
+	m, err := s.matrices(ctx, c, "vectors", "prototypes?")
 	if err != nil {
 		return err
 	}
@@ -235,7 +235,7 @@ func (s *session) prototypeLoss(ctx context.Context, c *ucli.Context, bank strin
 		return err
 	}
 	return s.memoryBank(ctx, bank, false, func(b *memory.Bank) error {
-		l, err := b.PrototypeLoss(ctx, m["vectors"], own, int(n["n"]), m["centroids"], phi, step)
+		l, err := b.PrototypeLoss(ctx, m["vectors"], own, int(n["n"]), m["prototypes"], phi, step)
 		if err != nil {
 			return err
 		}

@@ -260,7 +260,7 @@ func (s *session) sendNamedFile(ctx context.Context, c *ucli.Context, z *dump.NP
 			}
 		}
 		return nil
-	case "prototypes", "centroids", "probabilities", "other":
+	case "prototypes", "probabilities", "other":
 		m, err := s.readMatrix(ctx, c.String(name))
 		if err != nil {
 			return err

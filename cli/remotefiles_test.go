@@ -93,3 +93,18 @@ func TestFilesOfEvaluationsComeBack(t *testing.T) {
 		t.Error("a refused report left a file")
 	}
 }
+
+// Several banks of eval clusters reach a server, and the answers are the same.
+func TestClustersOfSeveralBanksOverHTTP(t *testing.T) {
+	m := dumptest.Lookup(t, "moco_v2")
+	dir := database(t)
+	for _, bank := range []string{"a", "b"} {
+		must(t, "ingest", bank, m.TrainPath, "--labels", labelsFile(t, m.TrainLabels))
+	}
+	args := []string{"eval", "clusters", "a", "b", "-c", "3", "--json"}
+	seconds := regexp.MustCompile(`"seconds": ?[0-9.e-]+`)
+	want := seconds.ReplaceAllString(must(t, args...), "")
+	if got := seconds.ReplaceAllString(must(t, append(args, "--db", startServer(t, dir).url)...), ""); got != want || strings.Count(got, `"bank"`) < 2 {
+		t.Errorf("over HTTP:\n%s\nhere:\n%s", got, want)
+	}
+}

@@ -49,7 +49,7 @@ var routeTable = []routed{
 	{command: []string{"index", "drop"}, method: "DELETE", path: "/v1/banks/{bank}/index", args: bankArg, result: grouped{}},
 	{command: []string{"eval", "knn"}, method: "POST", path: "/v1/eval/knn", files: []string{".csv", ".svg", ".png"}, result: eval.KNNResult{}, others: []any{curve{}, []eval.Protocol{}}},
 	{command: []string{"eval", "retrieval"}, method: "POST", path: "/v1/eval/retrieval", files: []string{".csv"}, result: eval.RetrievalResult{}},
-	{command: []string{"eval", "clusters"}, method: "POST", path: "/v1/eval/clusters", args: []serve.Param{{Name: "bank", About: "name of the bank", Required: true}}, result: eval.ClustersResult{}},
+	{command: []string{"eval", "clusters"}, method: "POST", path: "/v1/eval/clusters", args: []serve.Param{{Name: "bank", About: "a bank, or several", Required: true, Many: true}}, result: eval.ClustersResult{}},
 	{command: []string{"eval", "fewshot"}, method: "POST", path: "/v1/eval/fewshot", result: eval.FewShotResult{}, others: []any{[]eval.Protocol{}}},
 	{command: []string{"eval", "groups"}, method: "POST", path: "/v1/eval/groups", result: eval.GroupsResult{}},
 	{command: []string{"eval", "robustness"}, method: "POST", path: "/v1/eval/robustness", files: []string{".csv"}, result: eval.RobustnessResult{}},

@@ -429,7 +429,7 @@ func TestOpenAPIDescribesTheServer(t *testing.T) {
 		{"POST", "/v1/memory/{name}/transform", "/v1/memory/q/transform", npz, npzOf(t, "vectors", []float32{1, 0}, "other", []float32{0, 1}), 400},
 		{"POST", "/v1/memory/{name}", "/v1/memory/s?prototypes=2", npz, npzOf(t, "vectors", []float32{1, 0, 0, 1, 1, .1, .1, 1}), 200},
 		{"POST", "/v1/memory/{name}/odc-start", "/v1/memory/s/odc-start", npz, npzOf(t, "labels", []int64{0, 1, 0, 1}), 200},
-		{"POST", "/v1/memory/{name}/odc", "/v1/memory/s/odc?weights=true&min-cluster=1", npz, npzOf(t, "ids", []int64{0}, "vectors", []float32{1, 0}), 200},
+		{"POST", "/v1/memory/{name}/odc", "/v1/memory/s/odc?loss-weights=true&min-cluster=1", npz, npzOf(t, "ids", []int64{0}, "vectors", []float32{1, 0}), 200},
 		{"POST", "/v1/memory/{name}/concentrations", "/v1/memory/s/concentrations", "", nil, 200},
 		{"POST", "/v1/memory/{name}/recluster", "/v1/memory/s/recluster?heads=2", "", nil, 200},
 		{"POST", "/v1/memory/{name}/recluster", "/v1/memory/s/recluster?heads=0", "", nil, 400},

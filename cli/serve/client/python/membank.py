@@ -490,7 +490,7 @@ class Bank:
     def concentrations(self, labels=None, centroids=None, temperature=None):
         """PCL's temperatures of clusters, float64 [clusters]: labels of all rows and centroids,
         or those of the bank."""
-        arrays = ([] if labels is None else [("labels", _ids(labels))]) + ([] if centroids is None else [("centroids", _floats(centroids))])
+        arrays = ([] if labels is None else [("labels", _ids(labels))]) + ([] if centroids is None else [("prototypes", _floats(centroids))])
         data, _ = self.client._ask("POST", _path("memory", self.name, "concentrations"), {"T": temperature, "output": "phi.npy"}, _npz(arrays) if arrays else None)
         return _read_npy(memoryview(data))[0]
 
@@ -499,7 +499,7 @@ class Bank:
         each and accuracy."""
         arrays = [("vectors", _floats(vectors)), ("positives", _ids(own)), ("concentrations", np.asarray(concentrations, np.float64))]
         if centroids is not None:
-            arrays.append(("centroids", _floats(centroids)))
+            arrays.append(("prototypes", _floats(centroids)))
         return self.client._json("POST", _path("memory", self.name, "loss"), {"kind": "prototype", "n": n, "step": step}, _npz(arrays))
 
     def checkpoint(self, step=None):
@@ -554,7 +554,7 @@ class Slots(Bank):
         """One step of online deep clustering: a dict of labels, change_ratio, dissolved, moved,
         empty, smallest, largest, step, and with weights those of clusters in the loss."""
         parameters = {"keep-old": keep_old, "min-cluster": min_cluster, "centroids-every": centroids_every, "step": step,
-                      "weights": weights or None, "durability": durability}
+                      "loss-weights": weights or None, "durability": durability}
         return self.client._json("POST", _path("memory", self.name, "odc"), parameters, _npz([("ids", _ids(ids)), ("vectors", _floats(vectors))]))
 
     def prototypes(self):
