@@ -27,7 +27,7 @@ type TuneOptions struct {
 	K       []int     // ascending; nil: TunedK, as far as the bank has ten times the rows
 	Own     bool      // the queries are the user's own, not rows of the bank
 	Threads int       // 0 means GOMAXPROCS
-	Memory  int64     // as Options.Memory
+	Memory  int64     // as Options.Memory, but leastTuneMemory at least
 }
 
 // What is tuned for where nothing else is said.
@@ -36,8 +36,12 @@ var (
 	TunedK       = []int{1, 10, 20, 50, 100, 200, 500, 1000}
 )
 
-// leastTuned queries are needed, for two halves that say anything.
-const leastTuned = 2
+const (
+	// leastTuned queries are needed, for two halves that say anything.
+	leastTuned = 2
+	// leastTuneMemory has room for the answers to all queries that a K is tuned on.
+	leastTuneMemory = 16 << 20
+)
 
 // Tune measures what a search must read of a grouped bank for some recalls, on
 // queries of which exclude names the row that each does not get, as
@@ -63,6 +67,9 @@ func (ix *Index) Tune(ctx context.Context, s *store.Snapshot, queries simd.Matri
 			o.K = o.K[:len(o.K)-1]
 		}
 		o.K[0] = max(1, min(o.K[0], int(ix.rows)))
+	}
+	if o.Memory > 0 {
+		o.Memory = max(o.Memory, leastTuneMemory)
 	}
 	listOf, err := listOfRows(ctx, s)
 	if err != nil {

@@ -255,7 +255,7 @@ func TestLifeOfAGroupedBank(t *testing.T) {
 				_, err := l.db.DeleteRows(ctx, bank, some)
 				l.must(err)
 			case "build":
-				o := BuildOptions{Lists: rng.IntN(25), Metric: metric, Seed: rng.Uint64(), Threads: 1 + rng.IntN(3), Iterations: 2, Memory: int64(1 + rng.IntN(1<<20)), Tune: TuneOptions{Sample: 40}}
+				o := BuildOptions{Lists: rng.IntN(25), Metric: metric, Seed: rng.Uint64(), Threads: 1 + rng.IntN(3), Iterations: 2, Memory: int64(1) << rng.IntN(21), Tune: TuneOptions{Sample: 40}}
 				if _, err := Build(ctx, l.db, bank, o); err != nil && !(errors.Is(err, ErrEmpty) && len(live) == 0) {
 					t.Fatal(err)
 				}
