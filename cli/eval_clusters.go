@@ -59,16 +59,10 @@ func runEvalClusters(ctx context.Context, s *session, c *ucli.Context, args []st
 		}
 		defer sets.close()
 		progress := s.newBar("eval clusters", "rows", -1)
-		defer progress.close()
-		o := s.runOptions(progress)
-		o.NoCodes = c.Bool("no-codes")
 		e.Progress = func(_ string, done, _ int64) { progress.set(done) }
-		r, err := e.Evaluate(ctx, sets.of, o)
-		progress.close()
-		if err != nil {
-			return err
-		}
-		return s.emit(r, func(w io.Writer) { printClusters(w, r) })
+		return printEvaluation(s, c, progress, printClusters, func(o eval.RunOptions) (*eval.ClustersResult, error) {
+			return e.Evaluate(ctx, sets.of, o)
+		})
 	})
 }
 

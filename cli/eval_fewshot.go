@@ -58,15 +58,9 @@ func runEvalFewShot(ctx context.Context, s *session, c *ucli.Context, _ []string
 		}
 		defer sets.close()
 		progress := s.newBar("eval fewshot", "queries", -1)
-		defer progress.close()
-		o := s.runOptions(progress)
-		o.NoCodes = c.Bool("no-codes")
-		r, err := e.Evaluate(ctx, sets.of[0], sets.of[1], o)
-		progress.close()
-		if err != nil {
-			return err
-		}
-		return s.emit(r, func(w io.Writer) { printFewShot(w, r) })
+		return printEvaluation(s, c, progress, printFewShot, func(o eval.RunOptions) (*eval.FewShotResult, error) {
+			return e.Evaluate(ctx, sets.of[0], sets.of[1], o)
+		})
 	})
 }
 

@@ -62,15 +62,9 @@ func runEvalGroups(ctx context.Context, s *session, c *ucli.Context, _ []string)
 		}
 		defer sets.close()
 		progress := s.newBar("eval groups", "queries", sets.of[0].Rows())
-		defer progress.close()
-		o := s.runOptions(progress)
-		o.NoCodes = c.Bool("no-codes")
-		r, err := e.Evaluate(ctx, sets.of[0], sets.of[1], o)
-		progress.close()
-		if err != nil {
-			return err
-		}
-		return s.emit(r, func(w io.Writer) { printGroups(w, r) })
+		return printEvaluation(s, c, progress, printGroups, func(o eval.RunOptions) (*eval.GroupsResult, error) {
+			return e.Evaluate(ctx, sets.of[0], sets.of[1], o)
+		})
 	})
 }
 

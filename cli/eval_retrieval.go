@@ -168,6 +168,19 @@ func runEvalCopies(ctx context.Context, s *session, c *ucli.Context, gallery, qu
 	})
 }
 
+// printEvaluation runs an evaluation under a bar, which it closes, and prints what comes out.
+func printEvaluation[R any](s *session, c *ucli.Context, progress bar, print func(io.Writer, R), run func(eval.RunOptions) (R, error)) error {
+	defer progress.close()
+	o := s.runOptions(progress)
+	o.NoCodes = c.Bool("no-codes")
+	r, err := run(o)
+	progress.close()
+	if err != nil {
+		return err
+	}
+	return s.emit(r, func(w io.Writer) { print(w, r) })
+}
+
 // runOptions are those of an evaluation in this session.
 func (s *session) runOptions(progress bar) eval.RunOptions {
 	return eval.RunOptions{Threads: s.threads, Memory: s.memory / 2, Progress: func(done, _ int64) { progress.set(done) }}

@@ -129,10 +129,10 @@ func listCommands() []*ucli.Command {
 func runIndexBuild(ctx context.Context, s *session, c *ucli.Context, args []string) error {
 	o := ivf.BuildOptions{Threads: s.threads, Memory: s.memory / 2}
 	var err error
-	if o.Lists, err = natural(c, "nlist", 0); err != nil {
+	if o.Lists, err = natural(c, "nlist"); err != nil {
 		return err
 	}
-	if o.Iterations, err = natural(c, "iterations", 0); err != nil {
+	if o.Iterations, err = natural(c, "iterations"); err != nil {
 		return err
 	}
 	if o.Seed, err = seedOf(c, 64); err != nil {
@@ -162,11 +162,11 @@ func runIndexBuild(ctx context.Context, s *session, c *ucli.Context, args []stri
 	})
 }
 
-// natural reads a flag that holds a number from 1 on; where it is not given, or.
-func natural(c *ucli.Context, name string, or int) (int, error) {
+// natural reads a flag that holds a number from 1 on; 0 where it is not given.
+func natural(c *ucli.Context, name string) (int, error) {
 	text := c.String(name)
 	if text == "" {
-		return or, nil
+		return 0, nil
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 1 {
@@ -288,7 +288,7 @@ func runIndexTune(ctx context.Context, s *session, c *ucli.Context, args []strin
 	}
 	o := ivf.TuneOptions{Threads: s.threads, Memory: s.memory / 2}
 	var err error
-	if o.Sample, err = natural(c, "sample", 0); err != nil {
+	if o.Sample, err = natural(c, "sample"); err != nil {
 		return err
 	}
 	if o.Sample < 2 {
