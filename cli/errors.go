@@ -105,6 +105,7 @@ var meanings = []struct {
 	{eval.ErrProtocol, exitUsage, "usage", "membank eval knn --protocol help lists them"},
 	{eval.ErrLeaveOneOut, exitUsage, "usage", "name one bank for both"},
 	{eval.ErrNoLabels, exitBadInput, "no_labels", "ingest the bank with --labels"},
+	{eval.ErrForegone, exitBadInput, "foregone", ""},
 	{eval.ErrGroundTruth, exitBadInput, "bad_ground_truth", "membank eval retrieval --help describes the files"},
 	{eval.ErrGroup, exitBadInput, "bad_groups", "name the tokens of an image alike, or group them with --gem-group"},
 	{eval.ErrGroups, exitBadInput, "bad_groups", ""},

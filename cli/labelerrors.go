@@ -65,7 +65,10 @@ func runLabelErrors(ctx context.Context, s *session, c *ucli.Context, args []str
 				fmt.Fprintf(w, "%s of %s in %s may be labelled wrong; neighbours disagree with %s (%s, k=%d, %s)\n",
 					count(r.Candidates), plural(r.Rows, "labelled row"), r.Bank, count(r.Disagree), r.Protocol, r.K, seconds(r.Seconds))
 				if r.Tied > 0 {
-					fmt.Fprintf(w, "note: equally near to all of their neighbours, which row numbers chose, so that their votes say nothing: %s\n", plural(r.Tied, "row"))
+					fmt.Fprintf(w, "note: not judged, as all neighbours are equally near and row numbers chose them: %s\n", plural(r.Tied, "row"))
+				}
+				if r.Lone > 0 {
+					fmt.Fprintf(w, "note: not judged, as no other row has their class: %s\n", plural(r.Lone, "row"))
 				}
 			})
 		})

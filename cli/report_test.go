@@ -122,6 +122,8 @@ func TestReportEdges(t *testing.T) {
 		must(t, "ingest", name, features(t, filepath.Join(dir, "x.npy"), rows, nil), "--labels", write(t, filepath.Join(dir, "l.txt"), labels))
 	}
 	bank("two", 2, "1\n5\n")
+	bank("three", 3, "1\n5\n5\n")
+	bank("same", 3, "5\n5\n5\n")
 	bank("few", 12, strings.Repeat("-4\n7\n", 6))
 	many := ""
 	for i := range 200 {
@@ -129,7 +131,7 @@ func TestReportEdges(t *testing.T) {
 	}
 	bank("many", 200, many)
 	bank("none", 3, "-1\n-1\n-1\n")
-	for _, name := range []string{"two", "few", "many"} {
+	for _, name := range []string{"three", "few", "many"} {
 		must(t, "report", name, "-k", "1,5", "-o", page)
 		data, err := os.ReadFile(page)
 		if err != nil || strings.Contains(string(data), "NaN") || strings.Contains(string(data), "Inf") {
@@ -137,7 +139,7 @@ func TestReportEdges(t *testing.T) {
 		}
 	}
 	for line, code := range map[string]int{
-		"report none": exitBadInput, "report nope": exitNotFound, "report": exitUsage,
+		"report none": exitBadInput, "report two": exitBadInput, "report same": exitBadInput, "report nope": exitNotFound, "report": exitUsage,
 		"report few -o x.pdf": exitUsage, "report few --focus two": exitUsage, "report few --views two": exitUsage, "report few --map-rows x": exitUsage,
 		"report few --images " + dir + "/nope": exitNotFound,
 	} {

@@ -69,6 +69,20 @@ func Agree(ctx context.Context, clusters, classes []int64) (Agreement, error) {
 	}, nil
 }
 
+// Foregone says why the figures would be the same for any embeddings, "" if they would
+// not: asked is how many clusters were asked for.
+func (a Agreement) Foregone(asked int) string {
+	switch {
+	case a.Classes == 1:
+		return "all rows have one class, and any clusters agree with that or none"
+	case asked == 1:
+		return "one cluster was asked for, and says nothing of classes"
+	case int64(a.Clusters) == a.Rows:
+		return "every row with a label is a cluster of its own, and says nothing of classes"
+	}
+	return ""
+}
+
 // Contingency is how often each label of one labeling meets each of another.
 type Contingency struct {
 	rows  int64
@@ -230,6 +244,11 @@ func (t *Contingency) expectedInformation() float64 {
 		}
 	}
 	return total
+}
+
+// single says that no two rows have a label in common, in either labeling.
+func (t *Contingency) single() bool {
+	return int64(len(t.a)) == t.rows && int64(len(t.b)) == t.rows
 }
 
 // labelSize is how many labels have so many rows.

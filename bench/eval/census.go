@@ -130,6 +130,32 @@ func (c *census) count(x []float32) {
 	c.norms[normBin(norm)]++
 }
 
+// alike says that no row of a sample differs in direction from the first that has one:
+// cosines have no order but that of rounding.
+func (c *census) alike(of *sample) bool {
+	if c.zeros == c.rows {
+		return true
+	}
+	return c.zeros == 0 && sameDirection(of.vectors)
+}
+
+// sameDirection says that all rows are one but for their length, which is not zero.
+func sameDirection(m simd.Matrix) bool {
+	a := m.Row(0)
+	long := simd.Norm(a)
+	for i := 1; i < m.Rows; i++ {
+		b := m.Row(i)
+		dot := 0.0
+		for d, v := range a {
+			dot += float64(v) * float64(b[d])
+		}
+		if product := long * simd.Norm(b); !(product > 0) || dot < product*(1-1e-13) {
+			return false
+		}
+	}
+	return long > 0
+}
+
 // finite: a norm is NaN or infinite if an element is.
 func finite(norm float64) bool { return norm <= math.MaxFloat64 }
 

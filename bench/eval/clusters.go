@@ -242,9 +242,9 @@ func againstLabels(ctx context.Context, f *Figures, now *clustered, c int, runs 
 	if err != nil {
 		return err
 	}
-	if a.Classes == 1 {
+	if why := a.Foregone(c); why != "" {
 		for _, name := range append(names, "nmi_mean", "nmi_std") {
-			f.missing(name, "all rows have one class, and any clusters agree with that or none", "")
+			f.missing(name, why, "")
 		}
 		return nil
 	}
@@ -279,7 +279,7 @@ func againstSeeds(f *Figures, runs [][]int64) error {
 		f.missing("seeds_ari", "one seed, or one row", "")
 		return nil
 	}
-	nmi, ari, pairs := 0.0, 0.0, 0.0
+	nmi, ari, pairs, whole, single := 0.0, 0.0, 0.0, true, true
 	for i, a := range runs {
 		for _, b := range runs[:i] {
 			t, err := NewContingency(a, b)
@@ -288,10 +288,23 @@ func againstSeeds(f *Figures, runs [][]int64) error {
 				f.missing("seeds_ari", err.Error(), "")
 				return nil
 			}
+			whole, single = whole && len(t.a) == 1 && len(t.b) == 1, single && t.single()
 			nmi += t.NMI(Arithmetic)
 			ari += t.ARI()
 			pairs++
 		}
+	}
+	why := ""
+	switch {
+	case whole:
+		why = "all rows are one cluster, whatever the seed"
+	case single:
+		why = "every row is a cluster of its own, whatever the seed"
+	}
+	if why != "" {
+		f.missing("seeds_nmi", why, "")
+		f.missing("seeds_ari", why, "")
+		return nil
 	}
 	f.number("seeds_nmi", nmi/pairs, "mean of all pairs of seeds; 1: all find the same")
 	f.number("seeds_ari", ari/pairs, "")
@@ -332,13 +345,19 @@ func againstBefore(ctx context.Context, f *Figures, now, before *clustered, c in
 	}
 	if why == "" {
 		t, err := NewContingency(now.best[c], old)
-		if err == nil {
+		switch {
+		case err != nil:
+			why = "fewer than two keys are those of the bank before"
+		case len(t.a) == 1 && len(t.b) == 1:
+			why = "all rows are one cluster, now and before"
+		case t.single():
+			why = "every row is a cluster of its own, now and before"
+		default:
 			f.number("previous_nmi", t.NMI(Arithmetic), "with the clusters of the bank before, rows matched by key")
 			f.number("previous_ari", t.ARI(), "")
 			f.add("previous_rows", t.rows, "that both banks have")
 			return nil
 		}
-		why = "fewer than two keys are those of the bank before"
 	}
 	for _, name := range []string{"previous_nmi", "previous_ari", "previous_rows"} {
 		f.missing(name, why, "")

@@ -288,13 +288,13 @@ func standardised(first, second simd.Matrix) (a, b strips, used []bool) {
 		out[v] = newStrips(m.Rows, m.Dim)
 		for i := range m.Rows {
 			for d, x := range m.Row(i) {
-				if square[d] > 0 {
+				if square[d] > rounding2*mean[d]*mean[d] {
 					out[v].set(i, d, (float64(x)-mean[d])/math.Sqrt(square[d]))
 				}
 			}
 		}
 		for d := range used {
-			used[d] = used[d] && square[d] > 0
+			used[d] = used[d] && square[d] > rounding2*mean[d]*mean[d]
 		}
 	}
 	return out[0], out[1], used

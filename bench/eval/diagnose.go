@@ -150,6 +150,12 @@ func hasAttribute(info store.Info, name string) error {
 	return nil
 }
 
+// Why figures of directions are missing.
+const (
+	allZero  = "all rows are zero, and have no direction"
+	allAlike = "all rows point one way, and row numbers choose their neighbours"
+)
+
 // defaultStep is looked for, and not missed.
 const defaultStep = "step"
 
@@ -205,9 +211,13 @@ func (r *diagnosing) census(ctx context.Context) (err error) {
 	f.number("mean_row_norm", c.normSum/n, "")
 	f.number("min_row_norm", c.normMin, "")
 	f.number("max_row_norm", c.normMax, "")
-	edges, counts := c.normHistogram()
-	f.add("row_norm_histogram_edges", edges, "")
-	f.add("row_norm_histogram", counts, "")
+	if edges, counts := c.normHistogram(); counts == nil {
+		f.missing("row_norm_histogram_edges", allZero, "")
+		f.missing("row_norm_histogram", allZero, "")
+	} else {
+		f.add("row_norm_histogram_edges", edges, "")
+		f.add("row_norm_histogram", counts, "")
+	}
 	const repeats = "rows whose bits an earlier row has"
 	if c.hashes != nil {
 		f.add("exact_duplicate_rows", c.repeated(), repeats)
@@ -215,11 +225,17 @@ func (r *diagnosing) census(ctx context.Context) (err error) {
 		f.missing("exact_duplicate_rows", "not enough memory for a hash of every row (raise --memory)", repeats)
 	}
 	_, unit := c.means()
-	f.number("mean_unit_vector_norm", math.Sqrt(squaredNorm(unit)), "0 centred; 1 all rows point one way")
-	const cosine = "of different rows: 0 spread out, 1 all rows point one way"
-	if c.rows > 1 {
+	const length, cosine = "0 centred; 1 all rows point one way", "of different rows: 0 spread out, 1 all rows point one way"
+	switch {
+	case c.zeros == c.rows:
+		f.missing("mean_unit_vector_norm", allZero, length)
+		f.missing("mean_pairwise_cosine", allZero, cosine)
+		return nil
+	case c.rows > 1:
+		f.number("mean_unit_vector_norm", math.Sqrt(squaredNorm(unit)), length)
 		f.number("mean_pairwise_cosine", c.meanCosine(), cosine)
-	} else {
+	default:
+		f.number("mean_unit_vector_norm", math.Sqrt(squaredNorm(unit)), length)
 		f.missing("mean_pairwise_cosine", "it needs two rows", cosine)
 	}
 	return nil
@@ -350,9 +366,13 @@ func uniformFloor(dim int) float64 {
 func (r *diagnosing) neighbours(of *sample, nb *neighbourhood) {
 	f := &r.out.Figures
 	prefix := fmt.Sprintf("hubness_k%d_%s_", r.K, metricName(r.Metric))
-	if nb.k < r.K {
+	alike := r.Metric == index.Cosine && r.seen.alike(of)
+	switch {
+	case nb.k < r.K:
 		f.missing(prefix+"skew_biased", fmt.Sprintf("%d rows are too few for %d neighbours each", len(of.rows), r.K), "")
-	} else {
+	case alike:
+		f.missing(prefix+"skew_biased", allAlike, "")
+	default:
 		r.out.Occurrences = nb.occurrences()
 		NewHubness(r.out.Occurrences, nb.k).figures(f, prefix)
 	}
@@ -365,12 +385,21 @@ func (r *diagnosing) neighbours(of *sample, nb *neighbourhood) {
 		f.missing("koleo", "it needs neighbours by cosine", "")
 	}
 	name := fmt.Sprintf("knn_k%d_leave_one_out_top1", nb.k)
+	const vote = "share of rows whose neighbours vote for their class (dino)"
 	right, commonest, asked := nb.vote(of.labels)
-	if asked < 2 {
-		f.missing(name, "no labels", "share of rows whose neighbours vote for their class (dino)")
+	switch {
+	case asked < 2:
+		f.missing(name, "fewer than two rows have a label", vote)
 		return
+	case commonest == 1:
+		f.missing(name, "all labelled rows are of one class", vote)
+	case commonest*float64(asked) < 1.5:
+		f.missing(name, "no two rows are of one class", vote)
+	case alike:
+		f.missing(name, allAlike, vote)
+	default:
+		f.number(name, right, vote)
 	}
-	f.number(name, right, "share of rows whose neighbours vote for their class (dino)")
 	f.number("commonest_class_share", commonest, "what naming always one class would get")
 }
 

@@ -38,21 +38,21 @@ func TestDiagnoseOddSets(t *testing.T) {
 			"exact_duplicate_rows": 39, "mean_pairwise_cosine": 1, "mean_unit_vector_norm": 1, "uniform_t2": 0,
 			"per_dim_std_l2norm_times_sqrtD": 0, "rankme_raw_eps0": 1, "dims_with_std_raw_lt_1e6": 6,
 			"near_duplicate_frac_cos_gt_0.999": 1, "participation_ratio_raw": math.NaN(), "same_class_cosine": math.NaN(),
-			"knn_k10_leave_one_out_top1": 1, "commonest_class_share": 1,
+			"knn_k10_leave_one_out_top1": math.NaN(), "commonest_class_share": 1, "hubness_k10_cosine_skew_biased": math.NaN(),
 		}},
 		"identical rows that round": {repeatRow(dense(1, 50, 8), 43), nil, CompleteCollapse, map[string]float64{
 			"exact_duplicate_rows": 42, "uniform_t2": 0, "per_dim_std_raw_mean": 0, "rankme_centred": 0, "participation_ratio_raw": math.NaN(),
 			"participation_ratio_l2normalised": math.NaN(), "alpha_req": math.NaN(), "covariance_top5_eigen_share": math.NaN(),
 		}},
 		"zero rows": {simd.NewMatrix(33, 4), nil, CompleteCollapse, map[string]float64{
-			"zero_rows": 33, "exact_duplicate_rows": 32, "mean_row_norm": 0, "mean_unit_vector_norm": 0,
-			"mean_pairwise_cosine": 0, "uniform_t2": 0, "rankme_raw": 0,
+			"zero_rows": 33, "exact_duplicate_rows": 32, "mean_row_norm": 0, "mean_unit_vector_norm": math.NaN(),
+			"mean_pairwise_cosine": math.NaN(), "uniform_t2": 0, "rankme_raw": 0,
 		}},
 		"fewer rows than dimensions": {dense(20, 300, 2), nil, Undetermined, map[string]float64{
 			"rows": 20, "dim": 300, "zero_rows": 0,
 		}},
 		"one class": {dense(64, 8, 3), make([]int64, 64), Healthy, map[string]float64{
-			"same_class_cosine": math.NaN(), "knn_k10_leave_one_out_top1": 1,
+			"same_class_cosine": math.NaN(), "knn_k10_leave_one_out_top1": math.NaN(),
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {

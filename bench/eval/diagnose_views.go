@@ -67,8 +67,13 @@ func (r *diagnosing) views(ctx context.Context, second *store.Snapshot) error {
 		f.number("per_dim_std_l2norm_view1_mean_ddof1", std, "of the whole bank")
 	}
 	on, off, dims := Barlow(sets[0], sets[1], r.o.Threads)
-	f.number("barlow_on_diag_sum", on, "")
-	f.number("barlow_off_diag_sq_sum", off, "")
+	if dims == 0 {
+		f.missing("barlow_on_diag_sum", "no dimension varies in both views", "")
+		f.missing("barlow_off_diag_sq_sum", "no dimension varies in both views", "")
+	} else {
+		f.number("barlow_on_diag_sum", on, "")
+		f.number("barlow_off_diag_sq_sum", off, "")
+	}
 	f.add("barlow_dims_used", int64(dims), "")
 	if r.GroupBy != "" {
 		return nil // LiDAR is that of the groups

@@ -18,6 +18,11 @@ var (
 	// ErrNoLabels: no row of the gallery, or none of the query set, has a label.
 	ErrNoLabels = errors.New("no labelled rows")
 
+	// ErrForegone: labels alone settle the figure, whatever the embeddings: all rows that
+	// vote are of one class, no query has a class that could be found. The number would
+	// be 1 or 0, and say nothing.
+	ErrForegone = errors.New("labels alone decide")
+
 	// ErrGroundTruth: a file of what queries should find that cannot be read, or
 	// names rows that the banks lack.
 	ErrGroundTruth = errors.New("unusable ground truth")

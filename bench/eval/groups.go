@@ -47,7 +47,7 @@ type GroupsResult struct {
 	Skipped      int64     `json:"queries_without"`   // a value of Match, so not asked
 	Ranked       int64     `json:"gallery_ranked"`    // rows with a value of Match
 	Unranked     int64     `json:"gallery_without"`   // rows that were left out of the search
-	Unmatched    int64     `json:"queries_unmatched"` // asked, with a value that no row of the gallery has
+	Unmatched    int64     `json:"queries_unmatched"` // asked, with a value that no (other) row of the gallery has
 	Floor        int       `json:"floor"`
 	SelfExcluded bool      `json:"self_excluded"`
 	Results      []Figures `json:"results"` // a group each
@@ -61,7 +61,8 @@ type GroupsResult struct {
 //
 // For each group there are n, P@k = Σ hits/(k·n), hit@k, the share of queries with a
 // hit among the first k, and their intervals _low and _high: Wilson's, of 95 %, over
-// n trials. Of hit@k (and P@1) these are exact trials; the k neighbours of one query
+// n trials. Of a group whose queries all have a value that no row of the gallery has,
+// figures are missing: they would be 0 for any embeddings. Of hit@k (and P@1) these are exact trials; the k neighbours of one query
 // are not independent, so P@k for k > 1 takes the n queries as its trials, which is the
 // widest it can be. With MinScore, P@k divides by the neighbours that reach it, and
 // coverage@k is the share of queries that have one. k beyond the rows that can be ranked
@@ -91,7 +92,7 @@ func (e Groups) Evaluate(ctx context.Context, queries, gallery *Set, o RunOption
 		least--
 	}
 	if least < 1 {
-		return nil, fmt.Errorf("%w: bank %q has %d rows with a value of %q to rank", ErrGroups, gallery.use.Bank, g.result.Ranked, e.Match)
+		return nil, fmt.Errorf("%w: bank %q has one row with a value of %q, and leave-one-out needs two (ingest more rows)", ErrTooFew, gallery.use.Bank, e.Match)
 	}
 	g.ks = make([]int, len(e.K))
 	for i, k := range e.K {
@@ -116,6 +117,7 @@ func (e Groups) Evaluate(ctx context.Context, queries, gallery *Set, o RunOption
 	if err != nil {
 		return nil, err
 	}
+	g.tied = a.tied
 	g.finish()
 	g.result.Seconds = time.Since(start).Seconds()
 	return g.result, nil
@@ -162,10 +164,12 @@ func (e *Groups) defaults(queries, gallery *Set) error {
 type grouping struct {
 	Groups
 	result *GroupsResult
-	ks     []int   // as K, at most the rows that can be ranked
-	want   []int64 // of each query row: the value of Match it looks for; −1 none, −2 one that the gallery lacks
-	have   []int64 // of each gallery row: its value; −1 none
+	ks     []int           // as K, at most the rows that can be ranked
+	want   []int64         // of each query row: the value of Match it looks for; −1 none, −2 one that the gallery lacks
+	have   []int64         // of each gallery row: its value; −1 none
+	rows   map[int64]int64 // of the gallery, of each value
 	tables []groupTable
+	tied   int64 // queries whose neighbours are all equally near
 }
 
 // groupTable counts one grouping.
@@ -177,7 +181,7 @@ type groupTable struct {
 }
 
 type groupTally struct {
-	n                           int64
+	n, unmatched                int64
 	hits, kept, queries, covers []int64 // [k]: neighbours that hit, that count; queries with a hit, with a neighbour
 }
 
@@ -219,6 +223,22 @@ func (g *grouping) read(ctx context.Context, queries, gallery *Set) error {
 		if columns[name] == nil {
 			return fmt.Errorf("%w: bins for %q, by which nothing is grouped", ErrProtocol, name)
 		}
+	}
+	return g.foregone()
+}
+
+// foregone says that values settle who hits, whatever the embeddings.
+func (g *grouping) foregone() error {
+	gallery, queries := g.result.Gallery, g.result.QuerySet
+	switch {
+	case g.LeaveOneOut && g.result.Ranked == 1:
+		return nil // which is told apart
+	case len(g.rows) == 1:
+		return fmt.Errorf("%w: all rows of bank %q that can be ranked have one value of %q, so that every query of it hits with all (match by an attribute of two values or more)", ErrForegone, gallery.Bank, g.Match)
+	case g.result.Unmatched == g.result.Asked && g.LeaveOneOut:
+		return fmt.Errorf("%w: no row of bank %q has the value of %q of another, so that nothing can hit (evaluate rows of which two have a value)", ErrForegone, gallery.Bank, g.Match)
+	case g.result.Unmatched == g.result.Asked:
+		return fmt.Errorf("%w: no query of bank %q has a value of %q that a row of bank %q has, so that nothing can hit (name values alike in both)", ErrForegone, queries.Bank, g.Match, gallery.Bank)
 	}
 	return nil
 }
@@ -266,14 +286,19 @@ func (g *grouping) matches(ctx context.Context, queries, gallery *Set) error {
 			}
 		}
 	}
+	g.rows = map[int64]int64{}
 	for row, v := range g.have {
 		if v >= 0 {
 			g.result.Ranked++
+			g.rows[v]++
 		} else if gallery.alive(int64(row)) {
 			g.result.Unranked++
 		}
 	}
 	for row, v := range g.want {
+		if v >= 0 && g.LeaveOneOut && g.rows[v] == 1 { // its own
+			v, g.want[row] = -2, -2
+		}
 		switch {
 		case v == -1 && queries.alive(int64(row)):
 			g.result.Skipped++
@@ -315,6 +340,9 @@ func (g *grouping) count(row int64, hits []index.Hit) {
 		}
 		tally := &table.tally[at]
 		tally.n++
+		if g.want[row] == -2 {
+			tally.unmatched++
+		}
 		for i, k := range g.ks {
 			kept := int64(min(k, len(hits)))
 			tally.hits[i] += found[i]
@@ -332,10 +360,12 @@ func (g *grouping) finish() {
 		if t.of != nil {
 			names = t.of.names
 		}
-		below := 0
+		below, unmatched := 0, 0
 		for i, tally := range t.tally {
 			if tally.n < int64(g.Floor) {
 				below++
+			} else if tally.unmatched == tally.n {
+				unmatched++
 			}
 			g.result.Results = append(g.result.Results, g.figures(t.by, names[i], tally))
 		}
@@ -348,20 +378,23 @@ func (g *grouping) finish() {
 		if below > 0 {
 			g.note("by %s: %d of %d groups have fewer than %d queries; their figures are not told and take no part in gaps", t.by, below, len(t.tally), g.Floor)
 		}
+		if unmatched > 0 {
+			g.note("by %s: the queries of %d of %d groups have values of %s that no other row has; their figures are not told and take no part in gaps", t.by, unmatched, len(t.tally), g.Match)
+		}
 		if t.absent > 0 {
 			g.note("by %s: %d queries that were asked lack a value and are in no group", t.by, t.absent)
 		}
 	}
-	if slices.Max(g.have) == 0 {
-		g.note("all rows of the gallery have one value of %s: every neighbour is a hit of the queries that have it", g.Match)
+	if g.tied > 0 {
+		g.note("equally near to all that was ranked for them, so that row numbers chose: %s of %s", rowsText(g.tied), g.result.QuerySet.Bank)
 	}
 	for i, k := range g.K {
 		if g.ks[i] < k {
-			g.note("k=%d: only %d rows can be ranked", k, g.ks[i])
+			g.note("k=%d: only %s can be ranked", k, rowsText(int64(g.ks[i])))
 		}
 	}
 	if g.result.Unmatched > 0 {
-		g.note("%d queries have a value of %s that no row of the gallery has, and hit nothing", g.result.Unmatched, g.Match)
+		g.note("with a value of %s that no other row of the gallery has, so that they hit nothing: %s", g.Match, rowsText(g.result.Unmatched))
 	}
 	if g.result.QuerySet.Bank == g.result.Gallery.Bank && !g.LeaveOneOut {
 		g.note("queries and gallery are one bank and every row finds itself (leave-one-out excludes that)")
@@ -398,10 +431,10 @@ func (g *grouping) figures(by, name string, t groupTally) Figures {
 	f.add("n", t.n, "")
 	for i, k := range g.K {
 		p, of, ok := g.precision(t, i)
-		g.share(&f, fmt.Sprintf("P@%d", k), p, of, ok, t.n)
-		g.share(&f, fmt.Sprintf("hit@%d", k), share(t.queries[i], t.n), t.n, t.n > 0, t.n)
+		g.share(&f, fmt.Sprintf("P@%d", k), p, of, ok, t)
+		g.share(&f, fmt.Sprintf("hit@%d", k), share(t.queries[i], t.n), t.n, t.n > 0, t)
 		if g.HasMinScore {
-			g.share(&f, fmt.Sprintf("coverage@%d", k), share(t.covers[i], t.n), t.n, t.n > 0, t.n)
+			g.share(&f, fmt.Sprintf("coverage@%d", k), share(t.covers[i], t.n), t.n, t.n > 0, t)
 		}
 	}
 	return f
@@ -417,11 +450,13 @@ func (g *grouping) precision(t groupTally, i int) (p float64, trials int64, ok b
 }
 
 // share adds a share and its interval, if the group is large enough for it.
-func (g *grouping) share(f *Figures, name string, p float64, trials int64, ok bool, n int64) {
+func (g *grouping) share(f *Figures, name string, p float64, trials int64, ok bool, t groupTally) {
 	why := ""
 	switch {
-	case n < int64(g.Floor):
+	case t.n < int64(g.Floor):
 		why = fmt.Sprintf("fewer than %d queries", g.Floor)
+	case t.unmatched == t.n:
+		why = "no other row of the gallery has their value of " + g.Match
 	case !ok:
 		why = "no neighbour reaches the least score"
 	}
@@ -450,7 +485,7 @@ func (g *grouping) gap(t groupTable, i, k int) Figures {
 			if kind == "hit" {
 				p, ok = share(tally.queries[i], tally.n), tally.n > 0
 			}
-			if value[j] = p; !ok || tally.n < int64(g.Floor) {
+			if value[j] = p; !ok || tally.n < int64(g.Floor) || tally.unmatched == tally.n {
 				continue
 			}
 			groups++
@@ -462,7 +497,7 @@ func (g *grouping) gap(t groupTable, i, k int) Figures {
 			}
 		}
 		if groups < 2 {
-			why := fmt.Sprintf("%d groups reach the floor, and a gap is between two", groups)
+			why := fmt.Sprintf("%d groups have figures, and a gap is between two", groups)
 			for _, name := range []string{"_gap", "_ratio", "_lowest", "_highest"} {
 				f.missing(kind+name, why, "")
 			}
@@ -473,6 +508,11 @@ func (g *grouping) gap(t groupTable, i, k int) Figures {
 			f.missing(kind+"_ratio", "no group has a hit", "")
 		} else {
 			f.number(kind+"_ratio", value[least]/value[most], "")
+		}
+		if least == most {
+			f.missing(kind+"_lowest", "all groups are equal", "")
+			f.missing(kind+"_highest", "all groups are equal", "")
+			continue
 		}
 		f.add(kind+"_lowest", t.of.names[least], "")
 		f.add(kind+"_highest", t.of.names[most], "")

@@ -90,7 +90,7 @@ func TestGroupsAgainstCounting(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		type sums struct{ n, hits, kept, any, covered float64 }
+		type sums struct{ n, matched, hits, kept, any, covered float64 }
 		want := map[string]*sums{}
 		for q := range queries.Rows {
 			if sex.Values[q].IsNull() {
@@ -117,6 +117,9 @@ func TestGroupsAgainstCounting(t *testing.T) {
 					}
 					s := want[at]
 					s.n, s.hits, s.kept = s.n+1, s.hits+hits, s.kept+kept
+					if slices.ContainsFunc(sexOf.Values, func(v store.Value) bool { return v == sex.Values[q] }) {
+						s.matched++
+					}
 					s.any, s.covered = s.any+min(hits, 1), s.covered+min(kept, 1)
 				}
 			}
@@ -135,7 +138,7 @@ func TestGroupsAgainstCounting(t *testing.T) {
 				}
 				p, ok := figures.Lookup(fmt.Sprintf("P@%d", k))
 				hit, _ := figures.Lookup(fmt.Sprintf("hit@%d", k))
-				if ok != (s.n >= floor && s.kept > 0) {
+				if ok != (s.n >= floor && s.kept > 0 && s.matched > 0) {
 					t.Errorf("%s %s with n=%v: told %v", by, group, s.n, ok)
 				}
 				if !ok {
@@ -165,7 +168,7 @@ func TestGroupsAgainstCounting(t *testing.T) {
 			k, _ := gap.Lookup("k")
 			low, high := math.Inf(1), math.Inf(-1)
 			for at, s := range want {
-				if strings.HasPrefix(at, gap[0].Value.(string)+"/") && strings.HasSuffix(at, fmt.Sprint("@", k)) && s.n >= floor && s.kept > 0 {
+				if strings.HasPrefix(at, gap[0].Value.(string)+"/") && strings.HasSuffix(at, fmt.Sprint("@", k)) && s.n >= floor && s.kept > 0 && s.matched > 0 {
 					low, high = min(low, s.hits/s.kept), max(high, s.hits/s.kept)
 				}
 			}
@@ -196,6 +199,9 @@ func TestWilson(t *testing.T) {
 func TestGroupsThatCannotBe(t *testing.T) {
 	db := open(t)
 	write(t, db, "one", dense(40, 3, 1), make([]int64, 40))
+	write(t, db, "row", dense(1, 3, 1), make([]int64, 1))
+	write(t, db, "lone", dense(2, 3, 1), []int64{1, 2})
+	lone, row := set(t, snapshot(t, db, "lone")), set(t, snapshot(t, db, "row"))
 	write(t, db, "bare", dense(40, 3, 1), nil)
 	one, bare := set(t, snapshot(t, db, "one")), set(t, snapshot(t, db, "bare"))
 	for name, c := range map[string]struct {
@@ -214,12 +220,21 @@ func TestGroupsThatCannotBe(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	// One class: all are hits, there is no gap, and the result says why.
-	r, err := Groups{LeaveOneOut: true, K: []int{5, 100}}.Evaluate(t.Context(), one, one, RunOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if p, _ := r.Results[1].Lookup("P@100"); p != 1 || r.Gaps[0][2].Missing == "" || len(r.Notes) != 2 {
-		t.Errorf("%+v", r)
+	// One class: all are hits, whatever the embeddings. No class in common, or none that
+	// another row has: nobody hits.
+	for _, c := range []struct {
+		e                Groups
+		queries, gallery *Set
+		want             error
+	}{
+		{Groups{LeaveOneOut: true}, nil, one, ErrForegone},
+		{Groups{}, lone, one, ErrForegone},
+		{Groups{}, one, lone, ErrForegone},
+		{Groups{LeaveOneOut: true}, nil, lone, ErrForegone},
+		{Groups{LeaveOneOut: true}, nil, row, ErrTooFew},
+	} {
+		if _, err := c.e.Evaluate(t.Context(), c.queries, c.gallery, RunOptions{}); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v", c.gallery.use.Bank, err)
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -44,8 +45,7 @@ type RunOptions struct {
 	Progress func(done, total int64)
 
 	// Each is given every labelled query at every k, in row order and within a
-	// row by ascending k, from one goroutine. It costs the search one neighbour
-	// more, for Prediction.Gap.
+	// row by ascending k, from one goroutine.
 	Each func(Prediction)
 }
 
@@ -60,6 +60,7 @@ type Prediction struct {
 	Own       float64 // of all votes, those for the query's own class
 	Margin    float64 // (first vote - second vote) / all votes
 	Agreement float64 // of the neighbours that voted, those of Class
+	Tied      bool    // all neighbours are equally near, and so is the next: row numbers chose them, or nothing is left to choose
 	Gap       float64 // similarity, or squared distance, between the last neighbour that voted and the next; +Inf if none is left
 }
 
@@ -117,8 +118,11 @@ func (e KNN) run(ctx context.Context, train, test *Set, o RunOptions, all bool) 
 	if err != nil {
 		return nil, err
 	}
-	if r.all = all; !all && r.voters == 0 {
+	if r.all = all; r.voters == 0 {
 		return nil, fmt.Errorf("%w: bank %q has one with a label, and leave-one-out needs two", ErrTooFew, train.use.Bank)
+	}
+	if err := r.foregone(); err != nil {
+		return nil, err
 	}
 	if err := r.ask(ctx); err != nil {
 		return nil, err
@@ -205,6 +209,44 @@ func newRun(rule Protocol, leave bool, train, test *Set, o RunOptions) (*run, er
 		Exact: true, Recall: 1,
 	}
 	return r, nil
+}
+
+// foregone says that labels settle the accuracy, whatever the embeddings.
+func (r *run) foregone() error {
+	a, b := r.train.use.Bank, r.test.use.Bank
+	switch {
+	case !r.all && !anyLabelled(r.test.labels):
+		return nil // which is told apart
+	case len(r.gallery.labels) == 1:
+		return oneClass(a, r.gallery)
+	case r.all:
+		return nil // labels of queries settle nothing
+	case r.leave:
+		if r.result.LoneQueries == r.result.TrainRows {
+			return fmt.Errorf("%w: no row of bank %q has the class of another, so that all would be wrong (evaluate rows of which two have a class)", ErrForegone, a)
+		}
+		return nil
+	}
+	for _, label := range r.test.labels {
+		if label != store.NoLabel && r.labels.class(label) >= 0 {
+			return nil
+		}
+	}
+	return noneShared(a, b, r.labels)
+}
+
+// oneClass is the error of a gallery in which every neighbour is right, or none.
+func oneClass(bank string, d dictionary) error {
+	class := d.name(d.labels[0])
+	if class == "" {
+		class = strconv.FormatInt(d.labels[0], 10)
+	}
+	return fmt.Errorf("%w: all labelled rows of bank %q are of class %s, so that every query of it would be right (evaluate rows of two classes or more)", ErrForegone, bank, class)
+}
+
+// noneShared is the error of queries of which none can be right.
+func noneShared(gallery, queries string, t translation) error {
+	return fmt.Errorf("%w: no row of bank %q has a class of bank %q (compared by %s), so that all would be wrong (label both alike)", ErrForegone, queries, gallery, t.matchedBy())
 }
 
 // batch is some labelled queries and what they came to.
@@ -364,7 +406,9 @@ func (r *run) neighbours(ctx context.Context, b *batch) ([][]index.Hit, error) {
 	if k == 0 { // one labelled row, left out
 		return make([][]index.Hit, len(b.rows)), nil
 	}
-	if r.options.Each != nil {
+	// One more tells whether row numbers chose who votes. Of lists that are cut short
+	// the neighbours asked for are part of the answer: their recall is.
+	if exact := r.options.Probes == 0 && (r.options.Recall == 0 || r.options.Recall == 1); exact || r.options.Each != nil {
 		k++
 	}
 	o := r.searchOptions(b)
@@ -418,7 +462,7 @@ func (r *run) tell(b *batch, i int) {
 		if labelled {
 			r.tallies[j].add(key, o, min(r.ks[j], r.voters))
 		}
-		if o.tied {
+		if o.tied && j == len(r.ks)-1 {
 			r.result.TiedQueries++
 		}
 		if o.overflow && j == 0 {
@@ -429,7 +473,7 @@ func (r *run) tell(b *batch, i int) {
 		}
 		p := Prediction{
 			Row: b.rows[i], Label: b.labels[i], K: r.ks[j], Class: store.NoLabel,
-			Share: o.share, Own: o.own, Margin: o.margin, Agreement: o.agreement, Gap: o.gap,
+			Share: o.share, Own: o.own, Margin: o.margin, Agreement: o.agreement, Tied: o.tied, Gap: o.gap,
 		}
 		if o.class >= 0 {
 			p.Class, p.Right = r.gallery.labels[o.class], int(o.class) == b.truths[i]

@@ -190,7 +190,7 @@ func TestZeroQuery(t *testing.T) {
 
 func TestDeletedRowsNeitherVoteNorAsk(t *testing.T) {
 	db := open(t)
-	write(t, db, "train", matrix(1, 1, 1, 1, 1), []int64{1, 2, 2, 9})
+	write(t, db, "train", matrix(1, 1, 1, 1, 1, -1), []int64{1, 2, 2, 9, 3})
 	write(t, db, "test", matrix(1, 1, 1), []int64{2, 1})
 	for bank, rows := range map[string][]int64{"train": {0, 3}, "test": {1}} {
 		if _, err := db.DeleteRows(t.Context(), bank, rows); err != nil {
@@ -198,11 +198,11 @@ func TestDeletedRowsNeitherVoteNorAsk(t *testing.T) {
 		}
 	}
 	result, _ := evaluate(t, KNN{K: []int{1}}, snapshot(t, db, "train"), snapshot(t, db, "test"), RunOptions{})
-	if result.TrainRows != 2 || result.Classes != 1 || result.TestRows != 1 || result.TrainUnlabelled != 0 || result.Results[0].Correct1 != 1 {
+	if result.TrainRows != 3 || result.Classes != 2 || result.TestRows != 1 || result.TrainUnlabelled != 0 || result.Results[0].Correct1 != 1 {
 		t.Errorf("got %+v", result)
 	}
 	result, _ = evaluate(t, KNN{LeaveOneOut: true}, snapshot(t, db, "train"), nil, RunOptions{})
-	if result.TestRows != 2 || result.Results[0].EffectiveK != 1 {
+	if result.TestRows != 3 || result.Results[0].EffectiveK != 2 {
 		t.Errorf("leave-one-out: %+v", result)
 	}
 }

@@ -2,6 +2,7 @@ package eval
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -24,9 +25,10 @@ type LabelErrorReport struct {
 	K          int     `json:"k"`
 	Rows       int64   `json:"rows"` // with a label
 	Classes    int     `json:"classes"`
-	Disagree   int64   `json:"disagree"`            // rows whose neighbours vote for another class
+	Lone       int64   `json:"lone_rows,omitempty"` // the only ones of their class, for whose label nothing can speak: no candidates
+	Disagree   int64   `json:"disagree"`            // judged rows whose neighbours vote for another class
 	Candidates int64   `json:"candidates"`          // of these, those beyond the threshold
-	Tied       int64   `json:"tied_rows,omitempty"` // whose neighbours are all equally near: row numbers chose them
+	Tied       int64   `json:"tied_rows,omitempty"` // whose neighbours are all equally near, as is the next, so that row numbers chose them: no candidates
 	Seconds    float64 `json:"seconds"`
 
 	// Thresholds are the mean shares of votes for the own class, by class.
@@ -61,16 +63,20 @@ func (l LabelErrors) Run(ctx context.Context, s *store.Snapshot, o RunOptions) (
 		l.K = 20
 	}
 	var all []LabelError
+	tied := map[int64]bool{}
 	o.Each = func(p Prediction) {
 		if p.Class != store.NoLabel {
 			all = append(all, LabelError{p.Row, p.Label, p.Class, p.Own, p.Share})
+		}
+		if p.Tied {
+			tied[p.Row] = true
 		}
 	}
 	knn, err := KNN{Preset: l.Preset, K: []int{l.K}, LeaveOneOut: true}.Evaluate(ctx, s, nil, o)
 	if err != nil {
 		return nil, err
 	}
-	r := &LabelErrorReport{Bank: s.Bank(), Protocol: knn.Protocol, K: knn.Results[0].EffectiveK, Rows: knn.TestRows, Classes: knn.Classes, Tied: knn.TiedQueries}
+	r := &LabelErrorReport{Bank: s.Bank(), Protocol: knn.Protocol, K: knn.Results[0].EffectiveK, Rows: knn.TestRows, Classes: knn.Classes, Tied: knn.TiedQueries, Lone: knn.LoneQueries}
 	mean := map[int64]struct{ own, rows float64 }{}
 	for _, e := range all {
 		m := mean[e.Label]
@@ -86,8 +92,12 @@ func (l LabelErrors) Run(ctx context.Context, s *store.Snapshot, o RunOptions) (
 		}
 		return 1
 	})
+	judged := 0
 	for _, e := range all {
-		if e.Suggested == e.Label {
+		if tied[e.Row] || mean[e.Label].rows == 1 {
+			continue
+		}
+		if judged++; e.Suggested == e.Label {
 			continue
 		}
 		r.Disagree++
@@ -95,6 +105,10 @@ func (l LabelErrors) Run(ctx context.Context, s *store.Snapshot, o RunOptions) (
 		if m := mean[e.Suggested]; m.rows > 0 && e.Votes >= m.own/m.rows && e.Votes > e.Own {
 			r.Found = append(r.Found, e)
 		}
+	}
+	if judged == 0 {
+		return nil, fmt.Errorf("%w: no label of bank %q can be doubted: of %d rows, the neighbours of %d are all equally near, and %d are alone in their class (membank diagnose says what these embeddings are worth)",
+			ErrTooFew, s.Bank(), r.Rows, r.Tied, r.Lone)
 	}
 	slices.SortStableFunc(r.Found, func(a, b LabelError) int {
 		if a.Doubt() == b.Doubt() {

@@ -42,6 +42,11 @@ func newDictionary(labels []int64, names []string) (d dictionary, labelled int64
 	return d, labelled
 }
 
+// anyLabelled says that a row has a label.
+func anyLabelled(labels []int64) bool {
+	return slices.ContainsFunc(labels, func(l int64) bool { return l != store.NoLabel })
+}
+
 // class is the place of a label, -1 if the gallery has no row of it.
 func (d dictionary) class(label int64) int {
 	c, ok := slices.BinarySearch(d.labels, label)

@@ -55,11 +55,16 @@ func LiDAR(ctx context.Context, m simd.Matrix, groups [][]int, delta, eps float6
 		objects[i] = object
 		rows += len(g)
 	}
+	var spread, level float64
 	for _, object := range objects {
 		for d := range x {
 			x[d] = object[d] - centre[d]
+			spread, level = spread+x[d]*x[d], level+centre[d]*centre[d]
 		}
 		between.add(x)
+	}
+	if spread <= rounding2*level {
+		return 0, fmt.Errorf("%w: all objects are one point", errLiDAR)
 	}
 	w := within.matrix(1 / float64(rows-n))
 	for d := range dim {

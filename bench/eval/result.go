@@ -30,7 +30,7 @@ type KNNResult struct {
 	LabelsMatchedBy string   `json:"labels_matched_by"`        // "name" or "number"
 	SelfExcluded    bool     `json:"self_excluded"`            // leave-one-out: no row voted on itself
 	OverflowQueries int64    `json:"overflow_queries"`         // where exp(s/T) in float32, as the original takes it, is infinite
-	TiedQueries     int64    `json:"tied_queries,omitempty"`   // whose neighbours at the largest k are all equally near: row numbers chose them
+	TiedQueries     int64    `json:"tied_queries,omitempty"`   // whose neighbours at the largest k are all equally near, as is the next: row numbers chose them
 	Exact           bool     `json:"exact"`                    // every row was compared
 	Recall          float64  `json:"recall"`                   // of the search, 1 when exact
 	RecallK         int      `json:"recall_k,omitempty"`       // neighbours that it was measured at
@@ -223,7 +223,10 @@ func (r *KNNResult) notes(p Protocol) []string {
 		note("no other row has the class of %d of %d queries, which count as wrong", r.LoneQueries, r.TestRows)
 	}
 	if r.TiedQueries > 0 {
-		note("%d queries are equally near to all of their neighbours, which row numbers chose: their votes say nothing", r.TiedQueries)
+		note("%d queries are equally near to all of their neighbours, and to the next if there is one: row numbers chose them, and their votes say nothing", r.TiedQueries)
+	}
+	if deepest := r.Results[len(r.Results)-1].EffectiveK; r.Classes <= 5 && deepest >= r.Classes {
+		note("there are %d classes, so that top-5 is right for every query of one of them; top-5 voted asks for a vote at least", r.Classes)
 	}
 	if r.Train.Bank == r.Test.Bank && !r.SelfExcluded {
 		note("gallery and query set are one bank and rows vote on themselves (leave-one-out excludes that)")

@@ -89,6 +89,9 @@ func (e Retrieval) Evaluate(ctx context.Context, queries, gallery *Set, o RunOpt
 	if e.LeaveOneOut {
 		queries = gallery
 	}
+	if err := sameDim(queries, gallery); err != nil {
+		return nil, err
+	}
 	r := &RetrievalResult{
 		Metric: e.Metric, QuerySet: queries.use, Gallery: gallery.use, Dim: gallery.dim,
 		Transforms: gallery.made, SelfExcluded: e.LeaveOneOut, Exact: true,
@@ -180,6 +183,12 @@ func (e *Retrieval) byLabels(ctx context.Context, a *asking, r *RetrievalResult)
 	if labelled == 0 {
 		return fmt.Errorf("%w in bank %q: nothing is relevant (ingest it with labels)", ErrNoLabels, a.gallery.use.Bank)
 	}
+	switch {
+	case a.leave && labelled == 1:
+		return fmt.Errorf("%w: bank %q has one with a label, and leave-one-out needs two", ErrTooFew, a.gallery.use.Bank)
+	case len(classes.labels) == 1 && anyLabelled(a.queries.labels):
+		return oneClass(a.gallery.use.Bank, classes)
+	}
 	sizes := make([]int64, len(classes.labels))
 	for _, c := range classOf {
 		if c >= 0 {
@@ -240,11 +249,24 @@ func (e *Retrieval) byLabels(ctx context.Context, a *asking, r *RetrievalResult)
 	if unlabelled > 0 {
 		r.note("not asked, for want of a label: %s of %s", rowsText(unlabelled), a.queries.use.Bank)
 	}
-	if asked == 0 {
-		return fmt.Errorf("%w in bank %q with a row of their class in %q: nothing to find", ErrNoLabels, a.queries.use.Bank, a.gallery.use.Bank)
+	switch {
+	case asked > 0:
+	case skipped == 0:
+		return fmt.Errorf("%w in bank %q: nothing to ask (ingest it with labels)", ErrNoLabels, a.queries.use.Bank)
+	case a.leave:
+		return fmt.Errorf("%w: no row of bank %q has the class of another, so that nothing is to be found (evaluate rows of which two have a class)", ErrForegone, a.gallery.use.Bank)
+	default:
+		return noneShared(a.gallery.use.Bank, a.queries.use.Bank, labels)
 	}
 	if skipped > 0 {
 		r.note("left out of every mean, as no other row has their class: %s of %s", rowsText(skipped), a.queries.use.Bank)
+	}
+	ranked := labelled
+	if a.leave {
+		ranked--
+	}
+	if k := int64(e.K[len(e.K)-1]); k > ranked {
+		r.note("only %s can be ranked: R@k and P@k of a larger k, up to %d, look at these, and P@k divides by k", rowsText(ranked), k)
 	}
 	var f Figures
 	f.add("queries", asked, "rows with something to find")

@@ -198,7 +198,7 @@ func TestRetrievalAgainstDefinitions(t *testing.T) {
 		{"four classes", 80, 30, []int64{0, 1, 2, 3}, []int64{0, 1, 2, 3}},
 		{"gaps, unlabelled, unseen", 70, 8, []int64{none, -5, 1 << 40, 3}, []int64{none, -5, 3, 77}},
 		{"lone classes", 6, 6, []int64{1, 2, 3, 4, 5, 6, 7}, []int64{1, 2, 3}},
-		{"two rows", 2, 3, []int64{9}, []int64{9}},
+		{"three rows", 3, 3, []int64{9, 7}, []int64{9, 7}},
 	} {
 		for _, metric := range []Metric{Cosine, Dot, L2} {
 			for _, leave := range []bool{false, true} {
@@ -393,6 +393,8 @@ func TestGroundTruth(t *testing.T) {
 func TestRetrievalRefusals(t *testing.T) {
 	db := open(t)
 	one := set(t, write(t, db, "one", matrix(2, 1, 0), []int64{4}))
+	two := set(t, write(t, db, "two", matrix(2, 1, 0, 0, 1), []int64{4, 5}))
+	other := set(t, write(t, db, "other", matrix(2, 1, 0), []int64{6}))
 	bare := set(t, write(t, db, "bare", matrix(2, 1, 0, 0, 1), nil))
 	wide := set(t, write(t, db, "wide", matrix(3, 1, 0, 0), []int64{4}))
 	for _, c := range []struct {
@@ -401,7 +403,10 @@ func TestRetrievalRefusals(t *testing.T) {
 		queries, gallery *Set
 		want             error
 	}{
-		{"a single row has no other", Retrieval{LeaveOneOut: true}, nil, one, ErrNoLabels},
+		{"a single row has no other", Retrieval{LeaveOneOut: true}, nil, one, ErrTooFew},
+		{"one class", Retrieval{}, one, one, ErrForegone},
+		{"classes of their own", Retrieval{LeaveOneOut: true}, nil, two, ErrForegone},
+		{"no class in common", Retrieval{}, other, two, ErrForegone},
 		{"no labels", Retrieval{}, bare, bare, ErrNoLabels},
 		{"no labels to ask", Retrieval{}, bare, one, ErrNoLabels},
 		{"dimensions", Retrieval{}, wide, one, store.ErrDim},
@@ -420,11 +425,11 @@ func TestEqualRowsAreTold(t *testing.T) {
 	db := open(t)
 	s := write(t, db, "equal", matrix(2, 1, 1, 1, 1, 1, 1, 1, 1), []int64{1, 1, 2, 2})
 	r := retrieve(t, Retrieval{LeaveOneOut: true}, nil, set(t, s), RunOptions{})
-	if len(r.Notes) != 1 || !strings.Contains(r.Notes[0], "4 rows of equal") {
+	if len(r.Notes) != 2 || !strings.Contains(r.Notes[0], "only 3 rows can be ranked") || !strings.Contains(r.Notes[1], "4 rows of equal") {
 		t.Errorf("%q", r.Notes)
 	}
 	k, _ := evaluate(t, KNN{K: []int{1, 2}, LeaveOneOut: true}, s, nil, RunOptions{})
-	if k.TiedQueries != 4 || len(k.Notes) != 1 || !strings.Contains(k.Notes[0], "4 queries are equally near") {
+	if k.TiedQueries != 4 || len(k.Notes) != 2 || !strings.Contains(k.Notes[0], "4 queries are equally near") {
 		t.Errorf("%d %q", k.TiedQueries, k.Notes)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"membank/index"
+	"membank/simd"
 	"membank/store"
 )
 
@@ -86,11 +87,16 @@ func (e Robustness) Evaluate(ctx context.Context, train, clean *Set, perturbed [
 		return nil, fmt.Errorf("%w: robustness takes one number of neighbours, and no leave-one-out", ErrProtocol)
 	case !e.NoRadius && rule.Metric != Cosine:
 		return nil, fmt.Errorf("%w: radii are of cosine, not of %s (leave them out)", ErrProtocol, rule.Metric)
+	case !e.NoRadius && train.dim < 2:
+		return nil, fmt.Errorf("%w: rows of one dimension cannot turn, so that bank %q has no radii (leave them out)", ErrProtocol, train.use.Bank)
 	}
 	r := &robust{Robustness: e, rule: rule, train: train, clean: clean, options: o, classOf: slices.Clone(train.labels)}
 	var labelled int64
 	if r.classes, labelled = newDictionary(r.classOf, train.names); labelled == 0 {
 		return nil, fmt.Errorf("%w in bank %q: nothing can vote (ingest it with labels)", ErrNoLabels, train.use.Bank)
+	}
+	if len(r.classes.labels) == 1 {
+		return nil, oneClass(train.use.Bank, r.classes)
 	}
 	r.labelled = labelled
 	r.k = int(min(int64(e.K[0]), labelled))
@@ -104,7 +110,10 @@ func (e Robustness) Evaluate(ctx context.Context, train, clean *Set, perturbed [
 		}
 	}
 	if r.k < e.K[0] {
-		r.result.Notes = append(r.result.Notes, fmt.Sprintf("k=%d: only %d rows can vote", e.K[0], r.k))
+		r.result.Notes = append(r.result.Notes, fmt.Sprintf("k=%d: only %s can vote", e.K[0], rowsText(int64(r.k))))
+	}
+	if train.use.Bank == clean.use.Bank {
+		r.result.Notes = append(r.result.Notes, "gallery and query set are one bank and rows vote on themselves")
 	}
 	r.result.Seconds = time.Since(start).Seconds()
 	return r.result, nil
@@ -138,7 +147,11 @@ func (r *robust) ask(ctx context.Context, queries *Set) (map[int64]asked, error)
 	b := newBallot(r.rule, r.classOf, len(r.classes.labels))
 	labels := newTranslation(r.classes, queries.names)
 	var out [1]outcome
-	err := r.asking(queries, r.k).each(ctx, func(rows []int64, hits [][]index.Hit) error {
+	if anyLabelled(queries.labels) && !slices.ContainsFunc(queries.labels, func(l int64) bool { return l != store.NoLabel && labels.class(l) >= 0 }) {
+		return nil, noneShared(r.train.use.Bank, queries.use.Bank, labels)
+	}
+	a := r.asking(queries, r.k)
+	err := a.each(ctx, func(rows []int64, hits [][]index.Hit) error {
 		for i, row := range rows {
 			b.count(out[:], []int{r.k}, hits[i], labels.class(queries.labels[row]))
 			q := asked{class: int64(out[0].class), nearest: hits[i][0].Row, right: out[0].rank == 0 && out[0].hasVote, margin: out[0].margin}
@@ -150,6 +163,9 @@ func (r *robust) ask(ctx context.Context, queries *Set) (map[int64]asked, error)
 		}
 		return nil
 	})
+	if err == nil && a.tied > 0 {
+		r.result.Notes = append(r.result.Notes, fmt.Sprintf("equally near to all of their neighbours, so that their votes say nothing: %s of %s", rowsText(a.tied), queries.use.Bank))
+	}
 	if err == nil && len(found) == 0 {
 		err = fmt.Errorf("%w in bank %q: nothing to ask (ingest it with labels)", ErrNoLabels, queries.use.Bank)
 	}
@@ -292,7 +308,7 @@ func (r *robust) radii(ctx context.Context) error {
 		return 1
 	}
 	var flips, within, decisions []float64
-	exact := int64(0)
+	exact, still := int64(0), int64(0) // still: zero rows, which have no direction
 	err := a.each(ctx, func(rows []int64, hits [][]index.Hit) error {
 		queries, err := r.clean.snap.Rows(ctx, rows, store.Want{Vector: true})
 		if err != nil {
@@ -302,6 +318,15 @@ func (r *robust) radii(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		turning := 0
+		for i, q := range queries {
+			if simd.Norm(q.Vector) >= simd.Epsilon {
+				rows[turning], queries[turning], hits[turning] = rows[i], q, hits[i]
+				turning++
+			}
+		}
+		still += int64(len(rows) - turning)
+		rows, queries, hits = rows[:turning], queries[:turning], hits[:turning]
 		list := make([]Radius, len(rows))
 		parallel(len(rows), r.options.Threads, func(i int) {
 			q := unit(queries[i].Vector)
@@ -344,12 +369,19 @@ func (r *robust) radii(ctx context.Context) error {
 	f := &r.result.Radius
 	f.add("queries", int64(len(flips)), "labelled rows of the clean set")
 	f.add("compared", int64(pool), "neighbours of each")
+	if still > 0 {
+		r.result.Notes = append(r.result.Notes, fmt.Sprintf("without a radius, as zero rows have no direction: %s of %s", rowsText(still), r.clean.use.Bank))
+	}
+	if len(flips) == 0 {
+		f.missing("nearest_exact", "all labelled rows are zero, and have no direction", "")
+		return nil
+	}
 	f.number("nearest_exact", share(exact, int64(len(flips))), "share whose radius is proven: no row beyond those compared is sooner")
 	for _, x := range []struct {
 		name, reading string
 		of            []float64
 	}{
-		{"nearest_flip", "least angle at which the nearest row changes, degrees", flips},
+		{"nearest_flip", "least angle at which the nearest row changes, degrees; 180: at none", flips},
 		{"nearest_stays", "angle within which it provably does not", within},
 		{"decision_stays", "angle within which the vote provably does not flip: a lower bound", decisions},
 	} {

@@ -129,8 +129,8 @@ type asking struct {
 // best first. Memory is bounded by run.Memory, except that one query is asked even
 // where its ranking exceeds that.
 func (a *asking) each(ctx context.Context, fn func(rows []int64, hits [][]index.Hit) error) error {
-	if a.queries.dim != a.gallery.dim {
-		return fmt.Errorf("%w: gallery %q has %d, queries %q have %d", store.ErrDim, a.gallery.use.Bank, a.gallery.dim, a.queries.use.Bank, a.queries.dim)
+	if err := sameDim(a.queries, a.gallery); err != nil {
+		return err
 	}
 	a.k = max(1, min(a.k, a.gallery.use.Rows))
 	// A long answer grows by a quarter at a time, and what it grew from is still there.
@@ -178,6 +178,13 @@ func (a *asking) each(ctx context.Context, fn func(rows []int64, hits [][]index.
 		return err
 	}
 	return ask()
+}
+
+func sameDim(queries, gallery *Set) error {
+	if queries.dim != gallery.dim {
+		return fmt.Errorf("%w: gallery %q has %d, queries %q have %d", store.ErrDim, gallery.use.Bank, gallery.dim, queries.use.Bank, queries.dim)
+	}
+	return nil
 }
 
 func (a *asking) search(ctx context.Context, rows []int64, vectors simd.Matrix, done int64) ([][]index.Hit, error) {

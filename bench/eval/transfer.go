@@ -234,7 +234,7 @@ func (c *TransferCell) without(names []string, why string) {
 
 // unless makes figures missing where the rows do not suffice; other errors stay.
 func (c *TransferCell) unless(err error, names ...string) error {
-	for _, known := range []error{ErrNoLabels, ErrTooFew, store.ErrDim} {
+	for _, known := range []error{ErrNoLabels, ErrForegone, ErrTooFew, store.ErrDim} {
 		if errors.Is(err, known) {
 			c.without(names, err.Error())
 			return nil

@@ -212,8 +212,8 @@ func TestTransferCell(t *testing.T) {
 	one := set(t, write(t, db, "one", dense(1, 6, 3), labels(1, 1, 0)))
 	if c, err := e.Cell(t.Context(), "m", "d", one, one, o); err != nil {
 		t.Error(err)
-	} else if v, ok := c.Figures.Lookup("map_full"); !ok || v != 1 {
-		t.Errorf("a row that finds itself: %+v", c.Figures)
+	} else if v, ok := c.Figures.Lookup("map_full"); ok {
+		t.Errorf("a row of the only class, that finds itself: %v", v)
 	}
 	stopped, stop := context.WithCancel(t.Context())
 	stop()

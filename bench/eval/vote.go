@@ -29,7 +29,7 @@ type outcome struct {
 	agreement float64 // of the neighbours that voted, those for class
 	gap       float64 // similarity of the last that voted - that of the next; +Inf if there is none
 	overflow  bool    // exp(s/T) of the nearest overflows float32
-	tied      bool    // all neighbours at the largest k are equally near: row numbers chose them
+	tied      bool    // the neighbours are all equally near, and so is the next, or there is none
 }
 
 func newBallot(rule Protocol, classOf []int64, classes int) *ballot {
@@ -51,7 +51,8 @@ func (b *ballot) count(out []outcome, ks []int, hits []index.Hit, truth int) {
 		out[i] = b.result(truth)
 		out[i].gap = b.gap(hits, k)
 		out[i].overflow = len(hits) > 0 && b.overflows(hits[0].Score)
-		out[i].tied = i == len(ks)-1 && k > 1 && hits[0].Score == hits[k-1].Score
+		next := min(k, len(hits)-1) // the last that votes where no more were searched
+		out[i].tied = next > 0 && hits[0].Score == hits[next].Score
 	}
 }
 
