@@ -69,8 +69,13 @@ func newCardRun(c *ucli.Context, s *session) (*cardRun, error) {
 	if s.remote != nil {
 		return nil, usage("%s: --card works on a directory, not on a server (run it where the database is, with --db DIR)", s.name)
 	}
-	if c.Bool("write") {
-		return nil, usage("%s: --card is for a run that changes nothing (leave out --write)", s.name)
+	for _, name := range []string{"write", "save"} {
+		if c.Bool(name) {
+			return nil, usage("%s: --card is for a run that changes nothing (leave out --%s)", s.name, name)
+		}
+	}
+	if _, harmless := recordable(strings.Fields(s.name)); harmless != "" && !c.Bool(harmless) {
+		return nil, usage("%s: --card is for a run that changes nothing (give --%s)", s.name, harmless)
 	}
 	for _, path := range paths {
 		if ext := strings.ToLower(filepath.Ext(path)); ext != ".json" && ext != ".md" {
@@ -95,7 +100,7 @@ func emptyCard(argv []string) card {
 
 // unrecorded are flags that no card holds: they say where results go, not what they
 // are, or change a bank.
-var unrecorded = []string{"output", "card", "images", "write", "save"}
+var unrecorded = []string{"output", "card", "images", "plots", "write", "save"}
 
 // cardArgv is a command line in the one order that card check reads.
 func cardArgv(c *ucli.Context) []string {
@@ -123,6 +128,9 @@ func cardArgv(c *ucli.Context) []string {
 	}
 	return argv
 }
+
+// computesAgain reports whether this is a run of card check: it writes no file.
+func (r *cardRun) computesAgain() bool { return r != nil && len(r.paths) == 0 }
 
 // uses tells the card, if one is under way, of banks that the command is to read.
 func (s *session) uses(ctx context.Context, banks ...*store.Snapshot) error {

@@ -215,6 +215,7 @@ func TestCardRefuses(t *testing.T) {
 		{"eval", "knn", "--train=train", "--test=test", "--output=" + out}, {"eval", "knn", "--train=train", "--test=test", "-o=" + out},
 		{"eval", "knn", "--o=" + out}, {"eval", "knn", "--card=" + out}, {"eval", "knn", "--db=" + out}, {"eval", "knn", "--json"}, {"eval", "knn", "--token-file=x"},
 		{"eval", "knn", "--train", "train"}, {"eval", "knn", "--help"}, {"eval", "knn", "--leave-one-out=true"},
+		{"cluster", "--clusters=3", "--", "train"}, {"cluster", "--clusters=3", "--no-attribute=false", "--", "train"}, {"rank", "--save", "--", "train"}, {"report", "--plots=" + out, "--", "train"},
 		{"eval", "pseudo-labels", "--train=train", "--test=test", "--write"}, {"compare", "--images=" + dir, "--", "train", "test"},
 	} {
 		c := *c
@@ -245,6 +246,8 @@ func TestCardRefuses(t *testing.T) {
 		"eval knn --train train --test test --card " + out + "/no/c.json":  exitNotFound,
 		"eval knn --protocol help --card " + out + ".json":                 exitUsage,
 		"eval pseudo-labels --train train --test test --write --card c.md": exitUsage,
+		"rank train --save --card c.md":                                    exitUsage,
+		"cluster train -c 5 --card c.md":                                   exitUsage,
 	} {
 		if r := run(t, strings.Fields(line)...); r.code != code {
 			t.Errorf("%s: exit %d, want %d: %s", line, r.code, code, r.err)
@@ -314,7 +317,20 @@ func TestEveryEvaluationHasACard(t *testing.T) {
 		"eval transfer":      "eval transfer --banks m/a/train,m/a/test,n/a/train,n/a/test --only knn,retrieval -k 5",
 		"diagnose":           "diagnose m/a/train",
 		"compare":            "compare m/a/train n/a/train",
+		"cluster":            "cluster m/a/train -c 10 --spherical --no-attribute",
+		"duplicates":         "duplicates m/a/train --min-score 0.9",
+		"label-errors":       "label-errors m/a/train -k 5 --show 3",
+		"rank":               "rank m/a/train --by outlier",
+		"select":             "select m/a/train -n 20 --seed 3",
+		"report":             "report m/a/train n/a/train --test m/a/test,n/a/test -k 5,10 --map-rows 100 -o " + filepath.Join(t.TempDir(), "r.html"),
 	}
+	for _, name := range recordedNames() {
+		if lines[name] == "" {
+			t.Errorf("%s is not tested", name)
+		}
+	}
+	before := state(t)
+	t.Chdir(t.TempDir())
 	for _, c := range evalCommand().Subcommands {
 		if lines["eval "+c.Name] == "" {
 			t.Errorf("eval %s is not tested", c.Name)
@@ -336,6 +352,12 @@ func TestEveryEvaluationHasACard(t *testing.T) {
 			}
 		}
 	}
+	if state(t) != before {
+		t.Error("a card, or its check, changed the database")
+	}
+	if files, _ := filepath.Glob("*"); len(files) > 0 {
+		t.Errorf("card check wrote %v", files)
+	}
 	labels = slices.Clone(labels)
 	labels[7]++
 	for _, name := range []string{"m/a/train", "m/a/test"} {
@@ -344,6 +366,40 @@ func TestEveryEvaluationHasACard(t *testing.T) {
 	for name, path := range cards {
 		if r := run(t, "card", "check", path); r.code != exitFailure || !strings.Contains(r.out, "bank m/a/train differs") {
 			t.Errorf("%s: exit %d after a label was changed\n%s%s", name, r.code, r.out, r.err)
+		}
+	}
+	// Another parameter gives other figures; a card whose banks are not those of its
+	// command says so.
+	must(t, "ingest", "other", rows)
+	for name, change := range map[string][2]string{
+		"duplicates": {"--min-score=0.9", "--min-score=0.8"}, "label-errors": {"--k=5", "--k=6"}, "rank": {"--by=outlier", "--by=density"},
+		"select": {"--seed=3", "--seed=4"}, "cluster": {"--clusters=10", "--clusters=9"}, "report": {"--k=5,10", "--k=5,11"},
+	} {
+		c := readTestCard(t, cards[name])
+		at := slices.Index(c.Argv, change[0])
+		if at < 0 {
+			t.Fatalf("%s: no %s in %q", name, change[0], c.Argv)
+		}
+		c.Argv[at] = change[1]
+		text, err := c.renderJSON()
+		if err != nil {
+			t.Fatal(err)
+		}
+		edited := write(t, filepath.Join(t.TempDir(), "edited.json"), string(text))
+		if r := run(t, "card", "check", edited); r.code != exitFailure || !strings.Contains(r.out, "figure ") {
+			t.Errorf("%s with %s: exit %d\n%s%s", name, change[1], r.code, r.out, r.err)
+		}
+		if name == "report" {
+			continue
+		}
+		c = readTestCard(t, cards[name])
+		c.Argv[len(c.Argv)-1] = "other"
+		if text, err = c.renderJSON(); err != nil {
+			t.Fatal(err)
+		}
+		write(t, edited, string(text))
+		if r := run(t, "card", "check", edited); r.code != exitFailure || !strings.Contains(r.out, "bank m/a/train differs") && !strings.Contains(r.out, "bank other differs: was absent") {
+			t.Errorf("%s on another bank: exit %d\n%s%s", name, r.code, r.out, r.err)
 		}
 	}
 }

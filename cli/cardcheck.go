@@ -18,8 +18,8 @@ import (
 func cardCommand() *ucli.Command {
 	return &ucli.Command{
 		Name: "card", Usage: "protocol cards: show one, compute one again",
-		Description: "eval, diagnose and compare write a card with --card FILE: the command, digests of the\n" +
-			"banks that it read, and its result.",
+		Description: "eval, diagnose, compare, cluster, duplicates, label-errors, rank, select and report write\n" +
+			"a card with --card FILE: the command, digests of the banks that it read, and its result.",
 		Subcommands: []*ucli.Command{cardCheckCommand(), cardShowCommand()},
 	}
 }
@@ -29,7 +29,7 @@ func cardCheckCommand() *ucli.Command {
 		Name: "check", Usage: "compute a card again, and say equal or what differs", ArgsUsage: "FILE",
 		Description: "Runs the card's command on the banks of --db. Everything but seconds and generations\n" +
 			"must be the same; where a bank is grouped by an index, numbers may differ by 1e-9 of\n" +
-			"themselves, for sums are taken in another order. A card runs eval, diagnose or compare\n" +
+			"themselves, for sums are taken in another order. A card runs what card --help names\n" +
 			"and writes nothing; files that it names (--list, --ground-truth) are read.\n" +
 			"Exit code 0: equal; 1: something differs; 3: no card; 4: a bank is missing.\n\n" +
 			"  membank eval knn --train train --test test --card knn.json --card knn.md\n" +

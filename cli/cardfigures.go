@@ -58,10 +58,15 @@ func figuresOf(document json.RawMessage) (list []cardFigure, err error) {
 
 // incidental reports whether a value belongs to one run rather than to what it
 // found: its time, the count of a bank's changes (the digest says what matters of
-// them), the file that -o named.
+// them), the files that -o and --plots named, and the size of a page, which shows the
+// command line.
 func incidental(path string) bool {
 	name := path[strings.LastIndex(path, ".")+1:]
-	return name == "seconds" || name == "generation" || path == "file"
+	switch name {
+	case "seconds", "seconds_per_iteration", "generation":
+		return true
+	}
+	return path == "file" || path == "page" || path == "bytes" || strings.HasPrefix(path, "plots[") || path == "plots"
 }
 
 // sameValue compares two JSON values. When sums may have been taken in another

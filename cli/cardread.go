@@ -119,9 +119,12 @@ func parseCard(document []byte) (*card, error) {
 // them, if it is one that a card may run: it computes and writes nothing.
 func cardTokens(argv []string) ([]string, error) {
 	name := cardWords(argv)
-	c := recordable(name)
+	c, harmless := recordable(name)
 	if c == nil {
-		return nil, fmt.Errorf("argv runs %q, and a card runs only eval, diagnose and compare", strings.Join(name, " "))
+		return nil, fmt.Errorf("argv runs %q, and a card runs only eval, %s", strings.Join(name, " "), strings.Join(recordedNames(), ", "))
+	}
+	if harmless != "" && !slices.Contains(argv[len(name):], "--"+harmless) {
+		return nil, fmt.Errorf("argv runs %s without --%s, and a card changes nothing", strings.Join(name, " "), harmless)
 	}
 	tokens := slices.Clone(name)
 	for i, token := range argv[len(name):] {
@@ -144,19 +147,43 @@ func cardTokens(argv []string) ([]string, error) {
 	return append(tokens, "--"), nil
 }
 
-// recordable is the command of that name if a card can record it.
-func recordable(name []string) *ucli.Command {
+// recorded are the commands whose runs a card can record, beside those of eval. The
+// one that changes a bank unless it is told not to has the flag that tells it.
+func recorded() []recordedCommand {
+	return []recordedCommand{
+		{command: diagnoseCommand()}, {command: compareCommand()}, {command: clusterCommand(), harmless: "no-attribute"}, {command: duplicatesCommand()},
+		{command: labelErrorsCommand()}, {command: rankCommand()}, {command: selectCommand()}, {command: reportCommand()},
+	}
+}
+
+type recordedCommand struct {
+	command  *ucli.Command
+	harmless string
+}
+
+func recordedNames() (names []string) {
+	for _, r := range recorded() {
+		names = append(names, r.command.Name)
+	}
+	return names
+}
+
+// recordable is the command of that name if a card can record it, and the flag
+// without which it cannot, if there is one.
+func recordable(name []string) (c *ucli.Command, harmless string) {
 	switch {
-	case len(name) == 1 && name[0] == "diagnose":
-		return diagnoseCommand()
-	case len(name) == 1 && name[0] == "compare":
-		return compareCommand()
+	case len(name) == 1:
+		for _, r := range recorded() {
+			if r.command.Name == name[0] {
+				return r.command, r.harmless
+			}
+		}
 	case len(name) == 2 && name[0] == "eval":
 		for _, c := range evalCommand().Subcommands {
 			if c.Name == name[1] {
-				return c
+				return c, ""
 			}
 		}
 	}
-	return nil
+	return nil, ""
 }

@@ -55,6 +55,7 @@ func clusterCommand() *ucli.Command {
 			&ucli.BoolFlag{Name: "no-attribute", Usage: "leave the bank as it is"},
 			noCodesFlag(),
 			outputFlag("write labels and centroids to `FILE`.npz"),
+			cardFlag(),
 		},
 		Action: action([]string{"BANK"}, runCluster),
 	}
@@ -132,6 +133,9 @@ func runCluster(ctx context.Context, s *session, c *ucli.Context, args []string)
 		w := &clusterWork{session: s, o: o, attribute: attribute, against: c.String("against")}
 		w.report.Attribute, w.report.File = attribute, path
 		err := snapshot(db, args[0], func(snap *store.Snapshot) error {
+			if err := s.uses(ctx, snap); err != nil {
+				return err
+			}
 			if err := w.train(ctx, c, snap); err != nil {
 				return err
 			}

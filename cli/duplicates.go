@@ -42,6 +42,9 @@ func runDuplicates(ctx context.Context, s *session, c *ucli.Context, args []stri
 	d := eval.Duplicates{MinScore: float32(score)}
 	return findingOpen(ctx, s, c, func(db *store.DB) error {
 		return snapshots(db, args, func(banks []*store.Snapshot) error {
+			if err := s.uses(ctx, banks...); err != nil {
+				return err
+			}
 			in, of := banks[0], banks[len(banks)-1] // rows of "of" are found in "in"
 			progress := s.newBar("duplicates", "rows", of.Info().Rows)
 			defer progress.close()

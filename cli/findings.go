@@ -40,6 +40,7 @@ func findingFlags(flags ...ucli.Flag) []ucli.Flag {
 		&ucli.StringFlag{Name: "show", Usage: "print the first `N` rows found", Value: "20", DefaultText: "20"},
 		outputFlag("write every row found to `FILE`.csv"),
 		&ucli.BoolFlag{Name: "save", Usage: "keep what was found as attributes of the bank, for --where"},
+		cardFlag(),
 	)
 }
 
@@ -80,12 +81,20 @@ func (f *findings) finish(ctx context.Context, s *session, c *ucli.Context, db *
 	if err != nil {
 		return err
 	}
-	if s.json {
-		return f.printJSON(s.stdout, shown, path, saved)
+	document, err := f.document(shown, path, saved)
+	if err != nil {
+		return err
 	}
-	summary(s.stdout)
+	return s.emit(document, func(w io.Writer) {
+		summary(w)
+		f.print(w, shown, path, saved)
+	})
+}
+
+// print shows people the rows that are to be shown, and where all of them are.
+func (f *findings) print(w io.Writer, shown []store.Row, path string, saved []string) {
 	if len(shown) > 0 {
-		fmt.Fprintf(s.stdout, "\n%s\n", f.title)
+		fmt.Fprintf(w, "\n%s\n", f.title)
 		columns := []column{number("row"), left("key"), left("label")}
 		for _, field := range f.fields {
 			columns = append(columns, number(field.name))
@@ -94,18 +103,17 @@ func (f *findings) finish(ctx context.Context, s *session, c *ucli.Context, db *
 		for i, r := range shown {
 			table[i] = append([]string{strconv.FormatInt(r.Row, 10), r.Key, labelText(labelOf(r.Label), className(f.snap.Info().ClassNames, r.Label))}, f.texts(i, true)...)
 		}
-		printTable(s.stdout, columns, table)
+		printTable(w, columns, table)
 		if left := len(f.rows) - len(shown); left > 0 {
-			fmt.Fprintf(s.stdout, "and %s more (--show %d shows all, -o writes them)\n", count(left), len(f.rows))
+			fmt.Fprintf(w, "and %s more (--show %d shows all, -o writes them)\n", count(left), len(f.rows))
 		}
 	}
 	if path != "" {
-		fmt.Fprintf(s.stdout, "%s: %s\n", path, plural(len(f.rows), "row"))
+		fmt.Fprintf(w, "%s: %s\n", path, plural(len(f.rows), "row"))
 	}
 	if saved != nil {
-		fmt.Fprintf(s.stdout, "saved as attributes of %s: %s\n", f.snap.Bank(), strings.Join(saved, ", "))
+		fmt.Fprintf(w, "saved as attributes of %s: %s\n", f.snap.Bank(), strings.Join(saved, ", "))
 	}
-	return nil
 }
 
 // named looks rows from up to to up.
@@ -177,12 +185,12 @@ func (f *findings) attributes() []store.Attribute {
 	return list
 }
 
-// printJSON writes the report with the rows that are shown, the file and the names of
+// document is the report with the rows that are shown, the file and the names of
 // the attributes beside its own fields.
-func (f *findings) printJSON(w io.Writer, shown []store.Row, path string, saved []string) error {
+func (f *findings) document(shown []store.Row, path string, saved []string) (json.RawMessage, error) {
 	text, err := json.Marshal(f.report)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var found []map[string]any
 	for i, r := range shown {
@@ -197,9 +205,5 @@ func (f *findings) printJSON(w io.Writer, shown []store.Row, path string, saved 
 		File  string   `json:"file,omitempty"`
 		Saved []string `json:"saved,omitempty"`
 	}{orEmpty(found), path, saved})
-	if err != nil {
-		return err
-	}
-	_, err = w.Write(append(append(slices.Concat(text[:len(text)-1], []byte{','}), rest[1:]...), '\n'))
-	return err
+	return slices.Concat(text[:len(text)-1], []byte{','}, rest[1:]), err
 }

@@ -36,6 +36,9 @@ func runLabelErrors(ctx context.Context, s *session, c *ucli.Context, args []str
 	}
 	return findingOpen(ctx, s, c, func(db *store.DB) error {
 		return snapshot(db, args[0], func(snap *store.Snapshot) error {
+			if err := s.uses(ctx, snap); err != nil {
+				return err
+			}
 			progress := s.newBar("label-errors", "rows", snap.Info().Rows)
 			defer progress.close()
 			r, err := eval.LabelErrors{Preset: c.String("protocol"), K: k}.Run(ctx, snap, eval.RunOptions{

@@ -44,6 +44,9 @@ func runRank(ctx context.Context, s *session, c *ucli.Context, args []string) er
 	}
 	return findingOpen(ctx, s, c, func(db *store.DB) error {
 		return snapshot(db, args[0], func(snap *store.Snapshot) error {
+			if err := s.uses(ctx, snap); err != nil {
+				return err
+			}
 			progress := s.newBar("rank", "rows", snap.Info().Rows)
 			defer progress.close()
 			r, err := eval.Density{K: k}.Run(ctx, snap, eval.RunOptions{

@@ -42,6 +42,7 @@ func reportCommand() *ucli.Command {
 			&ucli.StringFlag{Name: "plots", Usage: "write each plot to `DIR`, as .svg and .png"},
 			seedFlag(),
 			noCodesFlag(),
+			cardFlag(),
 			&ucli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write the page to `FILE`: .html, or .zip with its plots beside it", Value: "report.html", DefaultText: "report.html"},
 		},
 		Action: action([]string{"BANK…"}, runReport),
@@ -65,6 +66,7 @@ type reporting struct {
 	focus   int // of pairs
 	at      int // the k that is shown in detail, a place in the results
 	views   *eval.Diagnosis
+	layout  *eval.Projection // of the maps; nil: there is none
 	page    *reportPage
 	plots   []*figure.Figure
 }
@@ -77,6 +79,37 @@ type reported struct {
 	Focus   string       `json:"focus"`
 	Plots   []string     `json:"plots"` // files
 	Seconds float64      `json:"seconds"`
+
+	Figures *reportFigures `json:"figures,omitempty"` // for a card only
+}
+
+// reportFigures are the numbers behind the plots of a page, and what the plots are.
+type reportFigures struct {
+	KNN       []*eval.KNNResult `json:"knn"`      // of each bank
+	Diagnoses []*eval.Diagnosis `json:"diagnose"` // of each bank
+	Views     *eval.Diagnosis   `json:"views,omitempty"`
+	Map       *reportMap        `json:"map,omitempty"`
+	Drawn     []drawnPlot       `json:"drawn"`
+}
+
+// reportMap is how far the maps can be believed.
+type reportMap struct {
+	Rows       int        `json:"rows"`
+	Shares     [2]float64 `json:"pca_variance"`
+	TrustPCA   float64    `json:"trustworthiness_pca"`
+	TrustTSNE  float64    `json:"trustworthiness_tsne"`
+	TrustK     int        `json:"trustworthiness_k"`
+	Perplexity float64    `json:"perplexity"`
+	Iterations int        `json:"iterations"`
+	KL         float64    `json:"kl"`
+}
+
+// drawnPlot is a plot of the page, and the command that gives its numbers.
+type drawnPlot struct {
+	Name     string `json:"name"`
+	Title    string `json:"title"`
+	Protocol string `json:"protocol"`
+	Command  string `json:"command"`
 }
 
 type reportBank struct {
@@ -125,11 +158,13 @@ func runReport(ctx context.Context, s *session, c *ucli.Context, args []string) 
 			return usage("--plots %s: cannot be made (%v)", dir, errors.Unwrap(err))
 		}
 	}
-	file, err := s.createFile(path)
-	if err != nil {
-		return err
+	var file *newFile
+	if !s.card.computesAgain() {
+		if file, err = s.createFile(path); err != nil {
+			return err
+		}
+		defer file.discard()
 	}
-	defer file.discard()
 	err = s.reading(ctx, func(db *store.DB) error {
 		r.db = db
 		return r.compute(ctx, strings.Join(args, ","))
@@ -137,18 +172,16 @@ func runReport(ctx context.Context, s *session, c *ucli.Context, args []string) 
 	if err != nil {
 		return err
 	}
-	if kind == ".zip" {
-		err = r.writeZip(file)
-	} else {
-		err = reportTemplate.Execute(file, r.page)
+	out := reported{Page: path, Focus: r.pairs[r.focus].train, Plots: []string{}}
+	if file != nil {
+		if err := r.writePage(file, kind); err != nil {
+			return err
+		}
+		out.Bytes = file.size()
 	}
-	if err != nil {
-		return err
+	if s.card != nil {
+		out.Figures = r.figuresForCard()
 	}
-	if err := file.keep(); err != nil {
-		return err
-	}
-	out := reported{Page: path, Bytes: file.size(), Focus: r.pairs[r.focus].train, Plots: []string{}}
 	for i, p := range r.pairs {
 		out.Banks = append(out.Banks, reportBank{p.train, p.test, p.epoch, r.results[i].Results[r.at].K, r.results[i].Results[r.at].Top1, r.checks[i].Verdict})
 	}
@@ -159,6 +192,36 @@ func runReport(ctx context.Context, s *session, c *ucli.Context, args []string) 
 	}
 	out.Seconds = time.Since(start).Seconds()
 	return s.emit(out, func(w io.Writer) { printReported(w, out) })
+}
+
+// writePage writes the page, as such or with its plots.
+func (r *reporting) writePage(file *newFile, kind string) (err error) {
+	if kind == ".zip" {
+		err = r.writeZip(file)
+	} else {
+		err = reportTemplate.Execute(file, r.page)
+	}
+	if err != nil {
+		return err
+	}
+	return file.keep()
+}
+
+// figuresForCard are the numbers that the page shows.
+func (r *reporting) figuresForCard() *reportFigures {
+	f := &reportFigures{KNN: r.results, Diagnoses: r.checks, Views: r.views}
+	if m := r.layout; m != nil {
+		f.Map = &reportMap{len(m.Rows), m.Shares, m.TrustPCA, m.TrustTSNE, m.TrustK, m.Perplexity, m.Iterations, m.KL}
+	}
+	for _, s := range r.page.Sections {
+		for _, p := range s.Plots {
+			if p.Line == r.s.line { // without the names of files
+				p.Line = commandLine(append([]string{"membank"}, r.s.card.Argv...))
+			}
+			f.Drawn = append(f.Drawn, drawnPlot{p.Name, p.Title, p.Protocol, p.Line})
+		}
+	}
+	return f
 }
 
 func printReported(w io.Writer, r reported) {
@@ -281,6 +344,9 @@ func (r *reporting) evaluate(ctx context.Context, i int, p checkpoint, m *mistak
 	err := snapshot(r.db, p.train, func(train *store.Snapshot) error {
 		return snapshot(r.db, p.test, func(test *store.Snapshot) error {
 			r.infos[p.train], r.infos[p.test] = train.Info(), test.Info()
+			if err := r.s.uses(ctx, train, test); err != nil {
+				return err
+			}
 			progress := r.s.newBar(fmt.Sprintf("report: eval knn %d of %d", i+1, len(r.pairs)), "queries", test.Info().Rows)
 			defer progress.close()
 			o := r.s.runOptions(progress)
@@ -303,11 +369,19 @@ func (r *reporting) evaluate(ctx context.Context, i int, p checkpoint, m *mistak
 
 func (r *reporting) diagnose(ctx context.Context, bank, views string) (d *eval.Diagnosis, err error) {
 	err = snapshot(r.db, bank, func(rows *store.Snapshot) error {
+		if err := r.s.uses(ctx, rows); err != nil {
+			return err
+		}
 		progress := r.s.newBar("report: diagnose "+bank, "rows", -1)
 		defer progress.close()
 		o := r.s.runOptions(progress)
 		o.NoCodes = r.c.Bool("no-codes")
 		run := func(views *store.Snapshot) (err error) {
+			if views != nil {
+				if err := r.s.uses(ctx, views); err != nil {
+					return err
+				}
+			}
 			d, err = eval.Diagnose{Seed: r.seed}.Run(ctx, rows, views, o)
 			return err
 		}

@@ -43,6 +43,7 @@ type reportSection struct {
 
 // reportPlot is a figure with what a reader must know of it.
 type reportPlot struct {
+	Name     string // of its files
 	SVG      template.HTML
 	Title    string
 	Caption  string
@@ -75,6 +76,7 @@ type reportBankUse struct {
 // plot puts a figure on the page and among the plots.
 func (r *reporting) plot(f *figure.Figure, p reportPlot) reportPlot {
 	r.plots = append(r.plots, f)
+	p.Name = f.Name
 	p.SVG = template.HTML(f.Inline()) // every text in it is escaped
 	if p.Title == "" {
 		p.Title = f.Title

@@ -36,6 +36,7 @@ func (r *reporting) maps(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		r.layout = m
 		sample := fmt.Sprintf("all %s of %s", plural(len(m.Rows), "row"), bank)
 		if int64(len(m.Rows)) < snap.Info().Rows {
 			sample = fmt.Sprintf("%s of %s, chosen by seed %d", plural(len(m.Rows), "row"), bank, r.seed)

@@ -37,6 +37,9 @@ func runSelect(ctx context.Context, s *session, c *ucli.Context, args []string) 
 	}
 	return findingOpen(ctx, s, c, func(db *store.DB) error {
 		return snapshot(db, args[0], func(snap *store.Snapshot) error {
+			if err := s.uses(ctx, snap); err != nil {
+				return err
+			}
 			progress := s.newBar("select", "rows", int64(n))
 			defer progress.close()
 			r, err := eval.KCentre{N: n, Seed: seed}.Run(ctx, snap, eval.RunOptions{
