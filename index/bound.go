@@ -60,11 +60,28 @@ func (b *bound) floor(q int, exact float32, maxNorm float64) float32 {
 		return lowest
 	}
 	norm := b.norm[q]
-	most := maxNorm * (1 + 0x1p-20)
 	farthest := (b.tiny - float64(exact)) / b.shrink
-	slack := b.cross*norm*most + 2*unit*most*most + 2*b.tiny + 4*denormal
-	slack += b.float * (norm*norm + math.Abs(farthest))
+	slack := b.slack(norm, maxNorm) + b.float*(norm*norm+math.Abs(farthest))
 	return roundDown((norm*norm-farthest)/2 - slack)
+}
+
+// reached returns an internal score −D that a row has at least whose first-pass score
+// is s, for query q and rows of norm maxNorm at most. It is steps 1 to 4 the other
+// way: ‖q−x‖² ≤ ‖q‖² − 2·(s − slack), and D rounds each term up n+2 times at most.
+func (b *bound) reached(q int, s float32, maxNorm float64) float32 {
+	if b.shrink < 0.5 {
+		return lowest
+	}
+	norm := b.norm[q]
+	farthest := norm*norm - 2*float64(s)
+	farthest += 2 * (b.slack(norm, maxNorm) + b.float*(norm*norm+math.Abs(farthest)))
+	return roundDown(-max(farthest, 0)/b.shrink - 2*b.tiny)
+}
+
+// slack is that of step 3.
+func (b *bound) slack(norm, maxNorm float64) float64 {
+	most := maxNorm * (1 + 0x1p-20)
+	return b.cross*norm*most + 2*unit*most*most + 2*b.tiny + 4*denormal
 }
 
 // roundDown returns the largest finite float32 that is no more than x, or lowest.

@@ -21,6 +21,8 @@ type Index struct {
 	blocks  int
 	maxNorm float64 // no row has a larger one
 	reader  func() view
+	// inMemory: of FromMatrix, so that rows are numbered without gaps.
+	inMemory bool
 	// inOrder reads live rows in row order, batch by batch, where blocks are in
 	// another; nil: they are not.
 	inOrder func(ctx context.Context, size int, fn func(store.Batch) error) error

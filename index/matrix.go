@@ -68,7 +68,7 @@ func FromMatrix(m simd.Matrix, o MatrixOptions) (*Index, error) {
 			blocks[i] = blockOf(m.Slice(first, last), norms[first:last], first)
 		}
 	})
-	ix := &Index{rows: int64(m.Rows), dim: m.Dim, blocks: len(blocks)}
+	ix := &Index{rows: int64(m.Rows), dim: m.Dim, blocks: len(blocks), inMemory: true}
 	for _, b := range blocks {
 		ix.maxNorm = max(ix.maxNorm, b.MaxNorm)
 	}

@@ -23,11 +23,11 @@
 //
 // The centroids are a matrix, index.FromMatrix packs them, and the nearest one is
 // the answer to a search with K = 1: by cosine if spherical, else by the directly
-// computed squared distance; of equal ones the first. Many centroids get int8
-// codes, by a basis learnt from the rows, which prove for most of them that they
-// are not the nearest. From the second pass on a row brings its own floor: the
-// score with the centroid that it had, where that one is now. So the result is that
-// of comparing every row with every centroid.
+// computed squared distance; of equal ones the first. For some hundred of them that is
+// Index.Nearest. Many get int8 codes, by a basis learnt from the rows, which prove for
+// most of them that they are not the nearest; then a row brings its own floor from the
+// second pass on: the score with the centroid that it had, where that one is now. So
+// the result is that of comparing every row with every centroid.
 //
 // # Determinism
 //

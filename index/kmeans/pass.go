@@ -156,6 +156,19 @@ func (r *run) index(centroids simd.Matrix) (*index.Index, error) {
 // says how many have another one than before.
 func (r *run) assign(ctx context.Context, ix *index.Index, centroids simd.Matrix, scale []float32, rows simd.Matrix, first int) (changed int, stats index.Stats, err error) {
 	labels, scores := r.labels[first:][:rows.Rows], r.scores[first:][:rows.Rows]
+	if r.basis == nil {
+		nearest := make([]int32, rows.Rows)
+		if err := ix.Nearest(ctx, rows, r.metric, nearest, scores); err != nil {
+			return 0, stats, ofRow(err, first)
+		}
+		for i, label := range nearest {
+			if label != labels[i] {
+				labels[i] = label
+				changed++
+			}
+		}
+		return changed, index.Stats{Scores: int64(rows.Rows) * int64(centroids.Rows)}, nil
+	}
 	floors := make([]float32, rows.Rows)
 	for i := range floors {
 		floors[i] = r.floor(rows.Row(i), centroids, scale, labels[i])
