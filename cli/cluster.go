@@ -28,7 +28,7 @@ func clusterCommand() *ucli.Command {
 			"  membank cluster train -c 100 --spherical\n" +
 			"  membank cluster train -c 10000 --pca 256 --iterations 20      as DeepCluster\n" +
 			"  membank cluster train -c 3000 --spherical --keep-empty        as DeepCluster-v2, SwAV\n" +
-			"  membank cluster train -c 10 --spherical --iterations 50 --swaps 200\n" +
+			"  membank cluster train -c 100 --spherical --iterations 50 --swaps 100\n" +
 			"                                                                 a better optimum, slowly\n" +
 			"  membank cluster train -c 1000 --no-attribute -o clusters.npz\n\n" +
 			"The file holds labels int64 [rows] and scores float32 [rows] by row number (deleted\n" +
@@ -46,7 +46,7 @@ func clusterCommand() *ucli.Command {
 			&ucli.StringFlag{Name: "tolerance", Usage: "also stop when one lowers the objective by less than this `SHARE`", Value: "0", DefaultText: "0"},
 			&ucli.StringFlag{Name: "restarts", Usage: "the best of `N` runs from different seeds", DefaultText: "1"},
 			&ucli.StringFlag{Name: "refine", Usage: "look for a better optimum with up to `M` clusters more for a while; 5 is usual, and takes some dozens of iterations"},
-			&ucli.StringFlag{Name: "swaps", Usage: "look for a better optimum by `N` random moves of a centroid; 100 with few clusters"},
+			&ucli.StringFlag{Name: "swaps", Usage: "look for a better optimum by `N` random moves of a centroid; 100 is usual, and takes some hundreds of iterations"},
 			&ucli.BoolFlag{Name: "keep-empty", Usage: "an empty cluster keeps its centroid instead of half of another's rows"},
 			&ucli.StringFlag{Name: "max-per-cluster", Usage: "train on a sample of `N` rows a cluster, and assign all", DefaultText: "all rows"},
 			&ucli.StringFlag{Name: "batch", Usage: "mini-batch k-means with `N` rows an iteration"},

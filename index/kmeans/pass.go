@@ -30,6 +30,9 @@ type run struct {
 	metric index.Metric
 	basis  *index.Basis // nil: centroids get no codes
 
+	// beat is the objective that a trial must get below to be kept; +Inf otherwise.
+	beat float64
+
 	labels []int32   // of each row; −1 before the first pass
 	scores []float32 // cosine, or squared distance
 	sums   []float64 // [clusters][dim]
@@ -42,7 +45,7 @@ type run struct {
 }
 
 func newRun(s Source, o Options) *run {
-	r := &run{source: s, o: o, metric: index.L2}
+	r := &run{source: s, o: o, metric: index.L2, beat: math.Inf(1)}
 	if o.Spherical {
 		r.metric = index.Cosine
 	}

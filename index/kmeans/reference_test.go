@@ -9,11 +9,11 @@ import (
 	"membank/store/dump/dumptest"
 )
 
-var allObjectives = flag.Bool("objectives", false, "compare with all objectives of the reference data, some minutes")
+var allObjectives = flag.Bool("objectives", false, "compare with all objectives of the reference data, a minute or two")
 
 // FAISS's spherical k-means and scikit-learn's of real embeddings, each the best of
 // some seeds, are matched or beaten, every one of them, by what membank cluster does
-// with --swaps 200: from one start of k-means++, seed 0. For the sake of time only a few
+// with --swaps 100: from one start of k-means++, seed 0. For the sake of time only a few
 // are compared without -objectives.
 func TestObjectivesOfReference(t *testing.T) {
 	compared := 0
@@ -41,7 +41,7 @@ func TestObjectivesOfReference(t *testing.T) {
 			figure := func(keys ...string) (float64, bool) {
 				return m.Figure(t, append([]string{"kmeans", "k" + strconv.Itoa(k)}, keys...)...)
 			}
-			o := Options{Clusters: k, Spherical: true, Iterations: 50, Swaps: 200}
+			o := Options{Clusters: k, Spherical: true, Iterations: 50, Swaps: 100}
 			if !*allObjectives {
 				o.Swaps = 20
 			}

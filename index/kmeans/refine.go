@@ -36,7 +36,7 @@ func (r *run) refine(ctx context.Context, b *Result) error {
 			return err
 		}
 		trial := newRun(r.source, r.with(r.o.Clusters))
-		trial.basis = r.basis
+		trial.basis, trial.beat = r.basis, b.Objective
 		found, err := trial.improve(ctx, fewer, b.Restart)
 		if err != nil {
 			return err
