@@ -16,10 +16,12 @@ import (
 func duplicatesCommand() *ucli.Command {
 	return &ucli.Command{
 		Name: "duplicates", Usage: "find near-duplicates in a bank, or rows of one bank that leaked into another", ArgsUsage: "BANK [BANK2]",
-		Description: "Every pair of rows whose cosine reaches --min-score is found, and no other. Groups\n" +
+		Description: "Every pair of rows whose cosine reaches --min-score counts, and no other. Groups\n" +
 			"are rows linked by pairs; of each, rows are kept in row order and a row is to be\n" +
 			"dropped only for a kept one that it resembles that much. With BANK2, its rows are\n" +
-			"looked for in BANK.\n\n" +
+			"looked for in BANK. Of groups in which pairs are too many to count, as in a collapsed\n" +
+			"space, only the number of pairs is not told. The .csv has a line for each row in a\n" +
+			"group, not for each pair: no more than the bank has rows.\n\n" +
 			"  membank duplicates train --min-score 0.98\n" +
 			"  membank duplicates train test --min-score 0.95 -o leaks.csv\n" +
 			"  membank duplicates train --save && membank rm train --where 'duplicate_of != nil'",
@@ -126,8 +128,15 @@ func printDuplicates(w io.Writer, r *eval.DuplicateReport) {
 	if r.In != "" {
 		fmt.Fprintf(w, "%s of %s in %s have a row of cosine %g or more in %s (%s)\n", count(r.Drop), plural(r.Rows, "row"), r.Bank, r.MinScore, r.In, seconds(r.Seconds))
 	} else {
-		fmt.Fprintf(w, "%s of cosine %g or more among %s of %s: %s of %s, %s to drop (%s)\n", plural(r.Pairs, "pair"), r.MinScore,
+		pairs := plural(r.Pairs, "pair")
+		if r.AtLeast {
+			pairs = "more than " + pairs
+		}
+		fmt.Fprintf(w, "%s of cosine %g or more among %s of %s: %s of %s, %s to drop (%s)\n", pairs, r.MinScore,
 			plural(r.Rows, "row"), r.Bank, plural(r.Groups, "group"), plural(r.Grouped, "row"), count(r.Drop), seconds(r.Seconds))
+	}
+	if r.AtLeast {
+		fmt.Fprintf(w, "note: that many rows are alike that pairs were not all counted (membank diagnose says whether the space collapsed); groups and rows to drop are exact\n")
 	}
 	if r.Mixed > 0 {
 		fmt.Fprintf(w, "%s another label than the row they repeat\n", have(r.Mixed))

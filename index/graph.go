@@ -24,6 +24,9 @@ type GraphOptions struct {
 	// is there once, scored as the larger row asks, for half the cost where rows lie
 	// in order. It goes with HasMinScore and K 0 only.
 	Earlier bool
+	// Only, if set, says which rows ask and may be neighbours: of the others nothing is
+	// said. It is asked from several goroutines at once.
+	Only func(row int64) bool
 	// NoCodes and Threads are those of Options.
 	NoCodes bool
 	Threads int
@@ -67,7 +70,7 @@ func (ix *Index) Graph(ctx context.Context, o GraphOptions, emit func(row int64,
 	if o.Memory <= 0 {
 		o.Memory = DefaultMemory
 	}
-	g := &graph{ix: ix, o: o, emit: emit, rows: rowReader{view: ix.reader(), blocks: ix.blocks}}
+	g := &graph{ix: ix, o: o, emit: emit, rows: rowReader{view: ix.reader(), blocks: ix.blocks, only: o.Only}}
 	options := g.options()
 	if _, err := ix.check(simd.Matrix{}, &options); err != nil {
 		return g.stats, err
@@ -85,7 +88,10 @@ func (ix *Index) Graph(ctx context.Context, o GraphOptions, emit func(row int64,
 	}
 	var err error
 	if ix.inOrder != nil {
-		err = ix.inOrder(ctx, most, func(b store.Batch) error { return g.some(ctx, b.Vectors, b.Rows) })
+		err = ix.inOrder(ctx, most, func(b store.Batch) error {
+			vectors, rows := g.only(b.Vectors, b.Rows)
+			return g.some(ctx, vectors, rows)
+		})
 	} else {
 		err = g.blocks(ctx, most)
 	}
@@ -130,6 +136,21 @@ func (g *graph) blocks(ctx context.Context, most int) error {
 	}
 }
 
+// only leaves of a batch the rows that ask.
+func (g *graph) only(vectors simd.Matrix, rows []int64) (simd.Matrix, []int64) {
+	if g.o.Only == nil {
+		return vectors, rows
+	}
+	some, left := simd.NewMatrix(len(rows), vectors.Dim), []int64(nil)
+	for i, row := range rows {
+		if g.o.Only(row) {
+			copy(some.Row(len(left)), vectors.Row(i))
+			left = append(left, row)
+		}
+	}
+	return some.Slice(0, len(left)), left
+}
+
 // some asks for some rows, as many at once as is found to fit.
 func (g *graph) some(ctx context.Context, vectors simd.Matrix, rows []int64) error {
 	most := g.most()
@@ -155,7 +176,7 @@ func (g *graph) some(ctx context.Context, vectors simd.Matrix, rows []int64) err
 func (g *graph) options() Options {
 	return Options{
 		K: g.o.K, Metric: g.o.Metric, MinScore: g.o.MinScore, HasMinScore: g.o.HasMinScore,
-		NoCodes: g.o.NoCodes, Threads: g.o.Threads, Memory: max(1, g.o.Memory/2),
+		Allow: g.o.Only, NoCodes: g.o.NoCodes, Threads: g.o.Threads, Memory: max(1, g.o.Memory/2),
 	}
 }
 
@@ -227,7 +248,7 @@ func (g *graph) ask(ctx context.Context, vectors simd.Matrix, rows []int64) ([][
 			others = append(others, i)
 		}
 	}
-	if g.expect == nil || len(guessed) < g.expect.guessedFrom {
+	if g.expect == nil || len(guessed) < g.expect.guessedFrom || findEqual(vectors) != nil {
 		r, err := g.search(ctx, vectors, rows, 0)
 		return r.Hits, err
 	}
@@ -347,6 +368,7 @@ type rowReader struct {
 	view        view
 	blocks      int
 	block, lane int // the next one
+	only        func(row int64) bool
 }
 
 // next fills m with vectors as far as there are any, and rows with their numbers.
@@ -357,7 +379,7 @@ func (r *rowReader) next(ctx context.Context, m simd.Matrix, rows []int64) (n in
 		}
 		err := r.view(r.block, func(b *store.Block) error {
 			for ; n < m.Rows && r.lane < b.Rows; r.lane++ {
-				if !b.Dead[r.lane] {
+				if !b.Dead[r.lane] && (r.only == nil || r.only(b.Row[r.lane])) {
 					simd.UnpackRow(m.Row(n), b.Panels, r.lane)
 					rows[n] = b.Row[r.lane]
 					n++

@@ -167,6 +167,11 @@ func (ix *Index) Search(ctx context.Context, queries simd.Matrix, o Options) (Re
 	if err != nil {
 		return Result{}, err
 	}
+	if exact := o.Probes == 0 && (o.Recall == 0 || o.Recall == 1); exact && o.Floors == nil && !o.ranged() {
+		if e := findEqual(queries); e != nil {
+			return ix.searchDistinct(ctx, queries, o, e)
+		}
+	}
 	r := Result{Hits: make([][]Hit, 0, queries.Rows)}
 	lists, tuned, err := ix.route(ctx, queries, norms, &o)
 	if err != nil {

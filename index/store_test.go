@@ -120,7 +120,8 @@ func TestGraphOfAGroupedBank(t *testing.T) {
 		rows, hits, _ = graphOf(t, New(s), o)
 		return rows, hits
 	}
-	options := []GraphOptions{{K: 5}, {HasMinScore: true, MinScore: 0.5}, {HasMinScore: true, MinScore: 0.5, Earlier: true}, {K: 700, Memory: 1 << 18}}
+	options := []GraphOptions{{K: 5}, {HasMinScore: true, MinScore: 0.5}, {HasMinScore: true, MinScore: 0.5, Earlier: true}, {K: 700, Memory: 1 << 18},
+		{K: 5, Only: func(row int64) bool { return row%4 > 0 }}}
 	var wantRows [][]int64
 	var want [][][]Hit
 	for _, o := range options {

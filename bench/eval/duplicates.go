@@ -1,11 +1,10 @@
 package eval
 
 import (
-	"cmp"
 	"context"
+	"errors"
 	"fmt"
-	"runtime"
-	"slices"
+	"math"
 	"time"
 
 	"membank/index"
@@ -17,6 +16,8 @@ import (
 // join, not a clustering.
 type Duplicates struct {
 	MinScore float32 // −1 to 1; 0.98, say
+
+	most int64 // pairs to find before they are too many; 0: some per row
 }
 
 // DuplicateReport is what a join found.
@@ -24,12 +25,13 @@ type DuplicateReport struct {
 	Bank     string  `json:"bank"`
 	In       string  `json:"in,omitempty"` // the bank whose rows the duplicates are of, where it is another
 	MinScore float32 `json:"min_score"`
-	Rows     int64   `json:"rows"`      // of Bank
-	Pairs    int64   `json:"pairs"`     // that reach the score
-	Groups   int64   `json:"groups"`    // of rows linked by pairs, through others too
-	Grouped  int64   `json:"grouped"`   // rows in groups
-	Drop     int64   `json:"drop"`      // rows to leave out
-	Mixed    int64   `json:"conflicts"` // of these, rows with another label than the row that is kept
+	Rows     int64   `json:"rows"`                     // of Bank
+	Pairs    int64   `json:"pairs"`                    // that reach the score
+	AtLeast  bool    `json:"pairs_at_least,omitempty"` // there are more: they were too many to count, and groups are known without
+	Groups   int64   `json:"groups"`                   // of rows linked by pairs, through others too
+	Grouped  int64   `json:"grouped"`                  // rows in groups
+	Drop     int64   `json:"drop"`                     // rows to leave out
+	Mixed    int64   `json:"conflicts"`                // of these, rows with another label than the row that is kept
 	Seconds  float64 `json:"seconds"`
 
 	// Found are the rows of Bank in groups, in row order.
@@ -47,64 +49,60 @@ type Duplicate struct {
 	Conflict bool    // the two have different labels
 }
 
+// crowd is how many pairs a row may have in the mean, beside some millions, before they
+// are too many to count.
+const crowd = 16
+
 // Within finds the duplicates inside a bank. Rows are taken in row order: one is kept
 // unless an earlier row that is kept reaches MinScore with it. So every row that is
 // dropped has a kept one that near, whatever else its group holds: groups chain, and
-// their ends may be far apart. The cost is that of the graph of all pairs that near,
-// of which no more than some rows' is held at a time; beside it 11 bytes a row, and
-// 40 a row that is found, and the labels. Thousands of equal rows take no more memory
-// than others, but time for each of their pairs.
+// their ends may be far apart. Rows of equal bits have cosine 1, whatever that rounds
+// to, and share the fate of the first of them: they are found by a hash, and the first
+// is compared for all, so that they cost one reading of the bank.
+//
+// The cost beyond that is that of the graph of all pairs that near, of which no more
+// than some rows' is held at a time. Where rows have more than crowd each in the mean,
+// as those of a collapsed encoder do, pairs are no longer counted: rows are compared with
+// those that are kept, and groups joined where they may touch, see leaders. Groups and
+// rows to drop are the same as from all pairs. Memory: 36 bytes a row, 40 a row
+// that is found, and the labels; for leaders the rows that are kept, within
+// RunOptions.Memory, without which all pairs are compared after all.
 func (d Duplicates) Within(ctx context.Context, s *store.Snapshot, o RunOptions) (*DuplicateReport, error) {
 	start := time.Now()
+	if o.Memory <= 0 {
+		o.Memory = index.DefaultMemory
+	}
+	o.defaults()
 	info := s.Info()
 	labels, err := s.Labels(ctx)
 	if err != nil {
 		return nil, err
 	}
-	r := &DuplicateReport{Bank: info.Bank, MinScore: d.MinScore, Rows: info.Rows}
-	parent := make([]int64, info.Next) // union-find; the root is the smallest row
-	for i := range parent {
-		parent[i] = int64(i)
-	}
-	// Rows that are left out, that have pairs with earlier ones, and with later ones.
-	dropped, after, before := make([]bool, info.Next), make([]bool, info.Next), make([]bool, info.Next)
-	g := index.GraphOptions{MinScore: d.MinScore, HasMinScore: true, Earlier: true, NoCodes: o.NoCodes, Threads: o.Threads, Memory: o.Memory, Progress: o.Progress}
-	_, err = index.New(s).Graph(ctx, g, func(row int64, earlier []index.Hit) error {
-		if len(earlier) == 0 {
-			return nil
-		}
-		found := Duplicate{Row: row, Of: -1}
-		for _, h := range earlier { // best first
-			r.Pairs++
-			before[h.Row] = true
-			link(parent, row, h.Row)
-			if found.Of < 0 && !dropped[h.Row] {
-				found.Of, found.Score = h.Row, h.Score
-				found.Conflict = conflict(labels[row], labels[h.Row])
-			}
-		}
-		after[row], dropped[row] = true, found.Of >= 0
-		r.Found = append(r.Found, found)
-		return nil
-	})
+	equal, err := findStandIns(ctx, s, o.Threads)
 	if err != nil {
 		return nil, err
 	}
-	for row := range before {
-		if before[row] && !after[row] {
-			r.Found = append(r.Found, Duplicate{Row: int64(row), Of: -1})
+	r := &DuplicateReport{Bank: info.Bank, MinScore: d.MinScore, Rows: info.Rows}
+	most := d.most
+	if most == 0 {
+		most = 1<<22 + crowd*info.Rows
+	}
+	j := newJoin(s, d.MinScore, equal, o)
+	switch err = j.pairs(ctx, most); {
+	case errors.Is(err, errCrowded) || errors.Is(err, index.ErrMemory):
+		j = newJoin(s, d.MinScore, equal, o)
+		err = (&leaders{join: j}).run(ctx)
+		j.found, r.AtLeast = most, true
+		if errors.Is(err, errCrowded) {
+			j, r.AtLeast = newJoin(s, d.MinScore, equal, o), false
+			err = j.pairs(ctx, math.MaxInt64)
 		}
 	}
-	slices.SortFunc(r.Found, func(a, b Duplicate) int { return cmp.Compare(a.Row, b.Row) })
-	for i := range r.Found {
-		f := &r.Found[i]
-		f.Group = root(parent, f.Row)
-		if f.Group == f.Row {
-			r.Groups++
-		}
-		r.drop(f)
+	if err != nil {
+		return nil, err
 	}
-	r.Grouped = int64(len(r.Found))
+	r.Pairs = j.found
+	j.report(r, labels)
 	r.Seconds = time.Since(start).Seconds()
 	return r, nil
 }
@@ -119,22 +117,6 @@ func (r *DuplicateReport) drop(f *Duplicate) {
 }
 
 func conflict(a, b int64) bool { return a != store.NoLabel && b != store.NoLabel && a != b }
-
-// root follows parents, and shortens the way for the next time.
-func root(parent []int64, row int64) int64 {
-	for parent[row] != row {
-		parent[row] = parent[parent[row]]
-		row = parent[row]
-	}
-	return row
-}
-
-func link(parent []int64, a, b int64) {
-	a, b = root(parent, a), root(parent, b)
-	if a != b {
-		parent[max(a, b)] = min(a, b)
-	}
-}
 
 // Between finds the rows of queries that have a duplicate in gallery: test images
 // that leaked into the training set. Each is found with its nearest row of gallery,
@@ -152,12 +134,7 @@ func (d Duplicates) Between(ctx context.Context, queries, gallery *store.Snapsho
 	}
 	dictionary, _ := newDictionary(classes, b.ClassNames)
 	translate := newTranslation(dictionary, a.ClassNames)
-	if o.Threads <= 0 {
-		o.Threads = runtime.GOMAXPROCS(0)
-	}
-	if o.Memory <= 0 {
-		o.Memory = 256 << 20
-	}
+	o.defaults()
 	r := &DuplicateReport{Bank: a.Bank, In: b.Bank, MinScore: d.MinScore, Rows: a.Rows}
 	groups := map[int64]bool{}
 	ix := index.New(gallery)
