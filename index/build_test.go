@@ -203,3 +203,26 @@ func TestSearchNamesABrokenBasis(t *testing.T) {
 	mustBuild(t, db, "bank", BuildOptions{Relearn: true})
 	sameAnswers(t, db, "bank", m.Slice(0, 20))
 }
+
+// A bank that holds the same images again and again, in the same order, does not hide
+// all but some of them from the basis.
+func TestBasisOfRowsInTurns(t *testing.T) {
+	const dim, turns = 8, 2
+	m := simd.NewMatrix(turns*sampleRows, dim)
+	for i := range m.Rows {
+		m.Row(i)[i%turns] = 1
+	}
+	db := mustOpen(t)
+	mustWrite(t, db, "turns", m, store.WriterOptions{})
+	fromBank, err := LearnBasis(t.Context(), mustSnapshot(t, db, "turns"), 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, basis := range map[string]*Basis{"bank": fromBank, "matrix": LearnMatrix(m, m.Rows, 20, 2)} {
+		for d := range turns {
+			if got := basis.mean[d]; got < 0.45 || got > 0.55 {
+				t.Errorf("%s: rows of kind %d are %.2f of the sample, half of all rows", name, d, got)
+			}
+		}
+	}
+}

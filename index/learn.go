@@ -21,9 +21,9 @@ const (
 	chosenFrom = 8192  // and rows that play the bank
 )
 
-// LearnBasis learns a basis from a sample of the live rows of a bank: every n-th
-// one, at most 16 Ki, so that the same rows give the same basis on any machine at
-// any number of threads. It returns nil for a bank without rows, and for one whose
+// LearnBasis learns a basis from a sample of the live rows of a bank: one of every n
+// neighbours, at most 16 Ki in all, and the same ones on any machine at any number of
+// threads. It returns nil for a bank without rows, and for one whose
 // dimension is so large (2²²) that float32 scores bound nothing. It holds the
 // sample in memory, 4·dim bytes a row, and costs 2·16 Ki·dim² operations.
 func LearnBasis(ctx context.Context, s *store.Snapshot, threads int) (*Basis, error) {
@@ -33,7 +33,7 @@ func LearnBasis(ctx context.Context, s *store.Snapshot, threads int) (*Basis, er
 	}
 	stride := max(1, (info.Rows+sampleRows-1)/sampleRows)
 	sample := simd.NewMatrix(int((info.Rows+stride-1)/stride), info.Dim)
-	r, live, taken := s.NewReader(), int64(0), 0
+	r, live, at, taken := s.NewReader(), int64(0), int64(0), 0
 	for block := range s.Blocks() {
 		if err := ctx.Err(); err != nil {
 			return nil, context.Cause(ctx)
@@ -43,7 +43,10 @@ func LearnBasis(ctx context.Context, s *store.Snapshot, threads int) (*Basis, er
 				if b.Dead[i] {
 					continue
 				}
-				if live%stride == 0 && taken < sample.Rows {
+				if live%stride == 0 {
+					at = live + drawn(live/stride, stride)
+				}
+				if live == at && taken < sample.Rows {
 					simd.UnpackRow(sample.Row(taken), b.Panels, i)
 					taken++
 				}
@@ -56,6 +59,13 @@ func LearnBasis(ctx context.Context, s *store.Snapshot, threads int) (*Basis, er
 		}
 	}
 	return learn(sample.Slice(0, taken), aim{info.Rows, aimedK, strangers}, threads), nil
+}
+
+// drawn is which of n neighbours a sample takes. Not always the same: a bank often
+// holds its images in the same order again and again, once for each view or epoch, and
+// of 200 times 2,000 images every 25th row is a view of one of 80.
+func drawn(window, n int64) int64 {
+	return rand.New(rand.NewPCG(uint64(window), 3)).Int64N(n)
 }
 
 // aim is what searches a basis is to serve: for k hits among so many rows.

@@ -89,7 +89,7 @@ func FromMatrix(m simd.Matrix, o MatrixOptions) (*Index, error) {
 }
 
 // LearnMatrix learns a basis from the rows of m, as LearnBasis does from those of a
-// bank: of every n-th one, at most 16 Ki. It is to serve searches for k hits among so
+// bank: of one of every n, at most 16 Ki. It is to serve searches for k hits among so
 // many rows that are like those of m. It returns nil where there is none.
 func LearnMatrix(m simd.Matrix, rows, k, threads int) *Basis {
 	if threads <= 0 {
@@ -98,7 +98,8 @@ func LearnMatrix(m simd.Matrix, rows, k, threads int) *Basis {
 	stride := max(1, (m.Rows+sampleRows-1)/sampleRows)
 	sample := simd.NewMatrix((m.Rows+stride-1)/stride, m.Dim)
 	for i := range sample.Rows {
-		copy(sample.Row(i), m.Row(i*stride))
+		at := i*stride + int(drawn(int64(i), int64(stride)))
+		copy(sample.Row(i), m.Row(min(at, m.Rows-1)))
 	}
 	return learn(sample, aim{int64(rows), k, 2}, threads)
 }
