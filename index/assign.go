@@ -16,13 +16,25 @@ func NewLists(metric Metric, seed uint64, centroids simd.Matrix) *Lists {
 		Rows: make([]int64, centroids.Rows), Near: make([]float32, centroids.Rows), Radius: make([]float32, centroids.Rows)}
 	for i := range centroids.Rows {
 		if metric == Cosine {
-			simd.Normalize(l.Centroids.Row(i), centroids.Row(i))
-			simd.Normalize(l.Centroids.Row(i), l.Centroids.Row(i)) // the first leaves tiny ones shorter
+			copy(l.Centroids.Row(i), centroids.Row(i))
+			bringToLength1(l.Centroids.Row(i))
 		} else {
 			copy(l.Centroids.Row(i), centroids.Row(i))
 		}
 	}
 	return l
+}
+
+// bringToLength1 normalizes x until it is of length 1 or 0: simd.Normalize leaves
+// what is shorter than simd.Epsilon shorter than 1, and bound counts on 1. The
+// shortest float32 takes four times.
+func bringToLength1(x []float32) {
+	for range 4 {
+		simd.Normalize(x, x)
+		if norm := simd.Norm(x); norm == 0 || norm > 1-0x1p-20 {
+			return
+		}
+	}
 }
 
 // Assigner finds the nearest lists of rows. It does not change and is safe for

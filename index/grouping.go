@@ -17,7 +17,6 @@ type grouping struct {
 	runs      []run   // of all lists, in the order of blocks and lanes
 	rows      []int64 // lanes of each list, strays last
 	lanes     int64   // of all lists
-	bounded   bool    // Radius holds for every row
 }
 
 // run is some neighbouring lanes of a block that belong to one list.
@@ -31,7 +30,7 @@ func newGrouping(l *Lists, dim int, runs []run, threads int) (*grouping, error) 
 	if l.Centroids.Dim != dim {
 		return nil, fmt.Errorf("%w: their centroids have %d dimensions, the bank %d", ErrLists, l.Centroids.Dim, dim)
 	}
-	g := &grouping{Lists: l, runs: runs, rows: make([]int64, l.Count()+1), bounded: true}
+	g := &grouping{Lists: l, runs: runs, rows: make([]int64, l.Count()+1)}
 	for _, r := range runs {
 		if r.list < 0 || int(r.list) > l.Strays() {
 			return nil, fmt.Errorf("%w: block %d has rows of list %d of %d", ErrLists, r.block, r.list, l.Count()+1)

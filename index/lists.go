@@ -174,6 +174,8 @@ func DecodeLists(b []byte) (*Lists, error) {
 	for i := range n {
 		if norm := simd.Norm(l.Centroids.Row(i)); math.IsNaN(norm) || math.IsInf(norm, 0) || !(l.Radius[i] >= 0) || l.Near[i] != l.Near[i] {
 			return nil, fmt.Errorf("%w: list %d holds NaN or Inf", ErrLists, i)
+		} else if l.Metric == Cosine && norm != 0 && math.Abs(norm-1) > 1e-3 {
+			return nil, fmt.Errorf("%w: the centroid of list %d has length %g, not 1", ErrLists, i, norm)
 		}
 	}
 	return l, nil

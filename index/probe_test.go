@@ -461,6 +461,30 @@ func TestListsRecord(t *testing.T) {
 	}
 }
 
+// Bounds of cosine lists count on centroids of length 1, however long the vectors
+// were that they came from.
+func TestCentroidsHaveLength1(t *testing.T) {
+	sizes := []float32{0x1p-149, 3e-44, 1e-38, 1e-31, 1e-19, 1e-13, 7e-13, 1e-6, 1, 1e6, 1e30, 3e38, 0}
+	m := simd.NewMatrix(len(sizes), 3)
+	for i, s := range sizes {
+		m.Row(i)[1] = s
+	}
+	l := NewLists(Cosine, 1, m)
+	for i, s := range sizes {
+		want := float32(1)
+		if s == 0 {
+			want = 0
+		}
+		if c := l.Centroids.Row(i); math.Abs(float64(c[1]-want)) > 1e-6 {
+			t.Errorf("a vector of length %g became a centroid of length %g", s, c[1])
+		}
+	}
+	copy(l.Centroids.Row(2), []float32{0, 2e-7, 0})
+	if _, err := DecodeLists(l.Encode()); !errors.Is(err, ErrLists) {
+		t.Errorf("a centroid of length 2e-7 was read: %v", err)
+	}
+}
+
 func FuzzDecodeLists(f *testing.F) {
 	m := simd.NewMatrix(5, 3)
 	sslLike(m, 1)
