@@ -138,8 +138,9 @@ type fine struct {
 	off   float64 // ‖e'‖
 }
 
-// pairProducts are those of the codes of a row with those of a query.
-type pairProducts struct{ head, rest, headFine, restFine int32 }
+// pairProducts are those of the codes of some rows with those of a query; the fine
+// ones are nil in the second stage.
+type pairProducts struct{ head, rest, headFine, restFine []int32 }
 
 // Scores of queries in this range, and rows that a bank can hold, neither overflow
 // nor underflow in the first stage of dot and L2.
@@ -311,35 +312,39 @@ func halfSquare(norm float32) float32 {
 	return -0.5 * norm * norm * (1 - 0x1p-19)
 }
 
-// reaches says whether a row of the block can have a score of floor or more, by
-// the bound of the second stage.
-func (n *nextQuery) reaches(c *codes, m Metric, lane int, p pairProducts, floor float64) bool {
-	col := (*[nextColumns]float32)(c.next[lane*nextColumns:])
-	return n.allows(c, m, lane, floor, n.head.off*c.reach[partHead]+n.rest.off*c.reach[partRest]+
-		n.head.step*float64(col[0])*float64(p.head)+n.head.norm*float64(col[1])+
-		n.rest.step*float64(col[2])*float64(p.rest)+n.rest.norm*float64(col[3]))
-}
-
-// reachesFine is reaches by the bound of the third stage.
-func (n *nextQuery) reachesFine(c *codes, m Metric, lane int, p pairProducts, floor float64) bool {
-	col := (*[nextColumns]float32)(c.next[lane*nextColumns:])
-	head := n.head.step*float64(p.head) + n.head.fine.step*float64(p.headFine)
-	rest := n.rest.step*float64(p.rest) + n.rest.fine.step*float64(p.restFine)
-	return n.allows(c, m, lane, floor, n.head.fine.off*c.reach[partHead]+n.rest.fine.off*c.reach[partRest]+
-		head*float64(col[0])+n.head.fine.norm*float64(col[1])+
-		rest*float64(col[2])+n.rest.fine.norm*float64(col[3]))
-}
-
-// allows says whether a row can have a score of floor or more, if ⟨z,y⟩ is no more
-// than product.
-func (n *nextQuery) allows(c *codes, m Metric, lane int, floor, product float64) bool {
-	col := (*[nextColumns]float32)(c.next[lane*nextColumns:])
-	bound := n.fixed + product + n.mean*float64(col[4]) + n.tail*float64(col[5])
-	switch m {
-	case Dot:
-		bound = bound*float64(c.norms[lane]) + tiny
-	case L2:
-		bound = bound*float64(c.norms[lane]) + float64(halfSquare(c.norms[lane])) + tiny
+// keep moves those lanes to the front, with their products of head and rest, that
+// can have a score of floor or more by the bound of the second stage, or the third if
+// there are fine products. It returns their number. It does not branch on what it
+// finds, which no predictor knows.
+func (n *nextQuery) keep(c *codes, m Metric, lanes []int32, p pairProducts, floor float64) (kept int) {
+	head, rest, headNorm, restNorm := n.head.step, n.rest.step, n.head.norm, n.rest.norm
+	headFine, restFine := n.head.fine.step, n.rest.fine.step
+	fixed := n.head.off*c.reach[partHead] + n.rest.off*c.reach[partRest]
+	if p.headFine != nil {
+		headNorm, restNorm = n.head.fine.norm, n.rest.fine.norm
+		fixed = n.head.fine.off*c.reach[partHead] + n.rest.fine.off*c.reach[partRest]
 	}
-	return bound >= floor
+	fixed += n.fixed
+	heads, rests := p.head[:len(lanes)], p.rest[:len(lanes)]
+	for j, lane := range lanes {
+		col := (*[nextColumns]float32)(c.next[int(lane)*nextColumns:])
+		first, second := head*float64(heads[j]), rest*float64(rests[j])
+		if p.headFine != nil {
+			first += headFine * float64(p.headFine[j])
+			second += restFine * float64(p.restFine[j])
+		}
+		bound := (fixed + first*float64(col[0]) + headNorm*float64(col[1])) +
+			(second*float64(col[2]) + restNorm*float64(col[3])) +
+			(n.mean*float64(col[4]) + n.tail*float64(col[5]))
+		if m != Cosine {
+			norm := c.norms[lane]
+			bound = bound*float64(norm) + tiny
+			if m == L2 {
+				bound += float64(halfSquare(norm))
+			}
+		}
+		lanes[kept], heads[kept], rests[kept] = lane, heads[j], rests[j]
+		kept += 1 - int(math.Float64bits(bound-floor)>>63)
+	}
+	return kept
 }

@@ -312,12 +312,25 @@ func testBound(t *testing.T, kind cloud, dim int) {
 func productsOf(p *pass, c *codes, q, lane int) pairProducts {
 	n, dims := &p.cascade.next[q], c.dims-headDims
 	head, rest := c.head[lane*headDims:][:headDims], c.rest[lane*dims:][:dims]
-	return pairProducts{
-		head:     simd.CodeDot(head, p.cascade.head[q*headDims:][:headDims], n.head.start),
-		rest:     simd.CodeDot(rest, p.cascade.rest[q*dims:][:dims], n.rest.start),
-		headFine: simd.CodeDot(head, p.cascade.headFine[q*headDims:][:headDims], n.head.fine.start),
-		restFine: simd.CodeDot(rest, p.cascade.restFine[q*dims:][:dims], n.rest.fine.start),
+	one := func(codes []uint8, query []int8, start int32) []int32 {
+		return []int32{simd.CodeDot(codes, query, start)}
 	}
+	return pairProducts{
+		head:     one(head, p.cascade.head[q*headDims:][:headDims], n.head.start),
+		rest:     one(rest, p.cascade.rest[q*dims:][:dims], n.rest.start),
+		headFine: one(head, p.cascade.headFine[q*headDims:][:headDims], n.head.fine.start),
+		restFine: one(rest, p.cascade.restFine[q*dims:][:dims], n.rest.fine.start),
+	}
+}
+
+// reaches asks the second stage about one lane, reachesFine the third.
+func (n *nextQuery) reaches(c *codes, m Metric, lane int, p pairProducts, floor float64) bool {
+	p.headFine, p.restFine = nil, nil
+	return n.reachesFine(c, m, lane, p, floor)
+}
+
+func (n *nextQuery) reachesFine(c *codes, m Metric, lane int, p pairProducts, floor float64) bool {
+	return n.keep(c, m, []int32{int32(lane)}, p, floor) == 1
 }
 
 // firstReaches runs the first stage over one panel and reads one bit.

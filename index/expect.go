@@ -125,23 +125,17 @@ func (ix *Index) searchFrom(ctx context.Context, queries simd.Matrix, o Options,
 	if err != nil {
 		return r, nil, err
 	}
-	order := ix.arrange(&queries, norms, &o)
-	if order == nil {
-		order = make([]int, queries.Rows)
-		for q := range order {
-			order[q] = q
-		}
-	}
 	r.Hits = make([][]Hit, queries.Rows)
 	budget, each := newBudget(o.Memory), ix.passQueries(o)
 	for first := 0; first < queries.Rows; first += each {
 		last := min(first+each, queries.Rows)
-		p := newPass(ix, o, budget, queries.Slice(first, last), norms[first:last], nil, route{})
-		p.exclude = o.ExcludeRow[first:last]
+		part := ix.arranged(o.batch(queries, norms, first, last), &o)
+		p := newPass(ix, o, budget, part.queries, part.norms, nil, route{})
+		p.exclude = part.exclude
 		p.cautious, p.seedPanels = true, 0
 		p.guesses = make([]float32, last-first)
 		for q := range p.guesses {
-			p.guesses[q] = guesses[order[first+q]]
+			p.guesses[q] = guesses[first+part.from(q)]
 			p.floors[q].store(max(p.floors[q].load(), p.guesses[q]))
 		}
 		p.progress = func(done float64) {
@@ -155,10 +149,10 @@ func (ix *Index) searchFrom(ctx context.Context, queries simd.Matrix, o Options,
 			return r, nil, err
 		}
 		for q, list := range hits {
-			r.Hits[order[first+q]] = list
+			r.Hits[first+part.from(q)] = list
 		}
 		for _, q := range p.again {
-			again = append(again, order[first+q])
+			again = append(again, first+part.from(q))
 		}
 		r.Stats.add(p.stats)
 		r.Stats.Passes++

@@ -124,6 +124,7 @@ func (g *graph) blocks(ctx context.Context, most int) error {
 		}
 		if g.o.Earlier { // those behind the last of these rows
 			part := *whole
+			part.seeds = nil // it would keep some for every number of blocks
 			part.blocks = g.rows.block
 			if g.rows.lane > 0 {
 				part.blocks++
@@ -377,7 +378,7 @@ func (r *rowReader) next(ctx context.Context, m simd.Matrix, rows []int64) (n in
 		if ctx.Err() != nil {
 			return 0, context.Cause(ctx)
 		}
-		err := r.view(r.block, func(b *store.Block) error {
+		err := r.view(r.block, nil, func(b *store.Block) error {
 			for ; n < m.Rows && r.lane < b.Rows; r.lane++ {
 				if !b.Dead[r.lane] && (r.only == nil || r.only(b.Row[r.lane])) {
 					simd.UnpackRow(m.Row(n), b.Panels, r.lane)

@@ -2,8 +2,10 @@ package index
 
 import (
 	"math"
+	"slices"
 
 	"membank/simd"
+	"membank/store"
 )
 
 // A search with codes scores the seed exactly before all else: some panels spread
@@ -37,6 +39,46 @@ func (p *pass) stops() []int {
 		return []int{wholeBlock}
 	}
 	return []int{firstStop, secondStop, wholeBlock}
+}
+
+// mostSeedBytes is what an index keeps of the seed at most: every search wants the same
+// rows, and for one query finding them in the store would be a fifth of its time.
+const mostSeedBytes = 16 << 20
+
+// seedPart is what a block has of the seed: its first panels.
+type seedPart struct{ block, panels int }
+
+// seed lends the panels of a block that are scored before all others.
+func (w *worker) seed(block int, fn func(b *store.Block) error) error {
+	const n = simd.PanelRows
+	keep := w.ix.seeds != nil
+	name := seedPart{block, w.seedPanels}
+	if keep {
+		if kept, ok := w.ix.seeds.Load(name); ok {
+			return fn(kept.(*store.Block))
+		}
+	}
+	panels := make([]int32, w.seedPanels)
+	for i := range panels {
+		panels[i] = int32(i)
+	}
+	return w.view(block, panels, func(b *store.Block) error {
+		part := *b
+		part.Lanes = min(w.seedPanels*n, b.Lanes)
+		part.Rows = min(part.Lanes, b.Rows)
+		part.Panels = b.Panels[:part.Lanes*b.Dim]
+		part.Row, part.Dead = b.Row[:part.Lanes], b.Dead[:part.Lanes]
+		part.Scale, part.Bias = b.Scale[:part.Lanes], b.Bias[:part.Lanes]
+		blocks := (w.ix.blocks + w.seedStride - 1) / w.seedStride
+		if keep && 4*b.Dim*part.Lanes*blocks <= mostSeedBytes {
+			kept := part
+			kept.Panels = slices.Clone(part.Panels)
+			kept.Row, kept.Dead = slices.Clone(part.Row), slices.Clone(part.Dead)
+			kept.Scale, kept.Bias = slices.Clone(part.Scale), slices.Clone(part.Bias)
+			w.ix.seeds.Store(name, &kept)
+		}
+		return fn(&part)
+	})
 }
 
 // guess raises the floors by what has been scored so far.
@@ -96,23 +138,20 @@ func seedRank(mean float64) (r int) {
 }
 
 // repeat asks the queries again whose guess was too high.
-func (p *pass) repeat(hits [][]Hit, ask func(part simd.Matrix, norms []float64, exclude []int64, known []float32, cautious bool) (*pass, [][]Hit, error)) error {
-	part := simd.NewMatrix(len(p.again), p.queries.Dim)
-	norms := make([]float64, len(p.again))
-	var exclude []int64
-	var known []float32
+func (p *pass) repeat(hits [][]Hit, ask func(b batch, cautious bool) (*pass, [][]Hit, error)) error {
+	b := batch{queries: simd.NewMatrix(len(p.again), p.queries.Dim), norms: make([]float64, len(p.again))}
 	for i, q := range p.again {
-		copy(part.Row(i), p.queries.Row(q))
-		norms[i] = p.norms[q]
+		copy(b.queries.Row(i), p.queries.Row(q))
+		b.norms[i] = p.norms[q]
 		if p.exclude != nil {
-			exclude = append(exclude, p.exclude[q])
+			b.exclude = append(b.exclude, p.exclude[q])
 		}
 		if p.known != nil {
-			known = append(known, p.known[q])
+			b.known = append(b.known, p.known[q])
 		}
 		p.budget.take(-int64(len(hits[q])) * hitBytes)
 	}
-	_, better, err := ask(part, norms, exclude, known, true)
+	_, better, err := ask(b, true)
 	if err != nil {
 		return err
 	}

@@ -12,8 +12,8 @@ import (
 	"membank/store"
 )
 
-// Index searches one snapshot of a bank. It holds nothing but the snapshot and the
-// basis of its codes, so it costs next to nothing to make, is safe for concurrent
+// Index searches one snapshot of a bank. It holds little but the snapshot and the
+// basis of its codes (see mostSeedBytes), so it costs next to nothing to make, is safe for concurrent
 // use, and is done when the snapshot is closed.
 type Index struct {
 	rows    int64
@@ -31,13 +31,14 @@ type Index struct {
 
 	basis  *Basis // nil: no codes
 	codes  func() codesView
-	small  bool  // use codes for few rows, too
-	broken error // what is wrong with the basis; for Search to say
+	small  bool      // use codes for few rows, too
+	seeds  *sync.Map // of seedPart: *store.Block, what is kept of the seed; nil: nothing
+	broken error     // what is wrong with the basis; for Search to say
 }
 
-// view lends block i to fn, which may use it until it returns. A view belongs to
-// one goroutine.
-type view func(i int, fn func(*store.Block) error) error
+// view lends block i to fn, which may use it until it returns, but of its columns
+// only some panels, see store.Reader.ViewPanels. A view belongs to one goroutine.
+type view func(i int, panels []int32, fn func(*store.Block) error) error
 
 // New returns an index over all rows of s.
 func New(s *store.Snapshot) *Index {
@@ -47,7 +48,8 @@ func New(s *store.Snapshot) *Index {
 		dim:     info.Dim,
 		blocks:  s.Blocks(),
 		maxNorm: s.MaxNorm(),
-		reader:  func() view { return s.NewReader().View },
+		seeds:   new(sync.Map),
+		reader:  func() view { return s.NewReader().ViewPanels },
 	}
 	ix.readCodes(s)
 	if !s.InRowOrder() {
@@ -172,7 +174,7 @@ func (ix *Index) Search(ctx context.Context, queries simd.Matrix, o Options) (Re
 			return ix.searchDistinct(ctx, queries, o, e)
 		}
 	}
-	r := Result{Hits: make([][]Hit, 0, queries.Rows)}
+	r := Result{Hits: make([][]Hit, queries.Rows)}
 	lists, tuned, err := ix.route(ctx, queries, norms, &o)
 	if err != nil {
 		return Result{}, err
@@ -182,13 +184,12 @@ func (ix *Index) Search(ctx context.Context, queries simd.Matrix, o Options) (Re
 	if !o.HasMinScore && o.Allow == nil && !budget.holds(int64(queries.Rows), min(int64(o.K), ix.rows)) {
 		return Result{}, budget.exceeded()
 	}
-	order := ix.arrange(&queries, norms, &o)
 	each := ix.passQueries(o)
 	for first := 0; first < queries.Rows; first += each {
 		last := min(first+each, queries.Rows)
-		ask := func(part simd.Matrix, norms []float64, exclude []int64, known []float32, cautious bool) (*pass, [][]Hit, error) {
-			p := newPass(ix, o, budget, part, norms, known, lists)
-			p.exclude, p.cautious = exclude, cautious
+		ask := func(b batch, cautious bool) (*pass, [][]Hit, error) {
+			p := newPass(ix, o, budget, b.queries, b.norms, b.known, lists)
+			p.exclude, p.cautious = b.exclude, cautious
 			if o.Progress != nil && !cautious {
 				p.progress = func(done float64) {
 					o.Progress(int64(float64(ix.rows)*(float64(first)+done*float64(last-first))), ix.rows*int64(queries.Rows))
@@ -202,15 +203,8 @@ func (ix *Index) Search(ctx context.Context, queries simd.Matrix, o Options) (Re
 			r.Stats.Passes++
 			return p, hits, err
 		}
-		var exclude []int64
-		if o.ExcludeRow != nil {
-			exclude = o.ExcludeRow[first:last]
-		}
-		var known []float32
-		if o.Floors != nil {
-			known = o.Floors[first:last]
-		}
-		p, hits, err := ask(queries.Slice(first, last), norms[first:last], exclude, known, false)
+		part := ix.arranged(o.batch(queries, norms, first, last), &o)
+		p, hits, err := ask(part, false)
 		if err == nil && len(p.again) > 0 {
 			err = p.repeat(hits, ask)
 			r.Stats.Repeated += int64(len(p.again))
@@ -218,13 +212,8 @@ func (ix *Index) Search(ctx context.Context, queries simd.Matrix, o Options) (Re
 		if err != nil {
 			return Result{}, err
 		}
-		r.Hits = append(r.Hits, hits...)
-	}
-	if order != nil {
-		hits := r.Hits
-		r.Hits = make([][]Hit, len(hits))
-		for i, q := range order {
-			r.Hits[q] = hits[i]
+		for i, list := range hits {
+			r.Hits[first+part.from(i)] = list
 		}
 	}
 	r.Stats.Seconds = time.Since(start).Seconds()

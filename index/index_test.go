@@ -70,9 +70,27 @@ func (b *bank) index() *Index {
 		ix.maxNorm = max(ix.maxNorm, k.MaxNorm)
 	}
 	ix.reader = func() view {
-		return func(i int, fn func(*store.Block) error) error { return fn(b.blocks[i]) }
+		return func(i int, panels []int32, fn func(*store.Block) error) error {
+			return fn(only(b.blocks[i], panels))
+		}
 	}
 	return ix
+}
+
+// only is a block of which only some panels were asked for: the columns of the others
+// are nonsense.
+func only(b *store.Block, panels []int32) *store.Block {
+	if panels == nil {
+		return b
+	}
+	c := *b
+	c.Row, c.Scale, c.Bias = slices.Clone(b.Row), slices.Clone(b.Scale), slices.Clone(b.Bias)
+	for i := range c.Row {
+		if !slices.Contains(panels, int32(i/simd.PanelRows)) {
+			c.Row[i], c.Scale[i], c.Bias[i] = -7, 1e9, 1e9
+		}
+	}
+	return &c
 }
 
 // reference scores one row at a time with the scalar functions and sorts: what
@@ -620,7 +638,7 @@ func TestReadErrorsComeThrough(t *testing.T) {
 	ix := b.index()
 	broken := errors.New("checksum")
 	ix.reader = func() view {
-		return func(i int, fn func(*store.Block) error) error {
+		return func(i int, _ []int32, fn func(*store.Block) error) error {
 			if i == 20 {
 				return fmt.Errorf("block %d: %w", i, broken)
 			}

@@ -83,7 +83,7 @@ const aimedK = 20
 // their nearest are nearer than those of an image that the bank has not seen: with
 // 200 noisy copies of each row the least rank of 2 chose 8 dims, too few for any
 // other query.
-const strangers = 16
+const strangers = 12
 
 // learn makes a basis from a sample of the rows to be searched. It overwrites them.
 func learn(x simd.Matrix, at aim, threads int) *Basis {
@@ -217,12 +217,12 @@ func narrowed(v []float64, rows, dim int) simd.Matrix {
 	return m
 }
 
-// Nanoseconds of one core, measured on Zen 5; only their ratios matter.
+// Nanoseconds of one core, measured on Zen 4; only their ratios matter.
 const (
 	costDim   = 0.0045 // a dim of a pair in the first stage
 	costPair  = 0.06   // the rest of a pair in the first stage
-	costNext  = 25     // a pair that comes to the second stage
-	costByte  = 0.07   // a dim there
+	costNext  = 5      // a pair that comes to the second stage
+	costByte  = 0.035  // a dim there
 	costExact = 0.7    // a dim of a pair that is scored exactly
 	// Of a query, once: each direction it is projected on, for a dim, and each dim
 	// of both stages that is quantised.

@@ -22,6 +22,9 @@ type Live struct {
 func NewLive(l Live) *Index {
 	return &Index{
 		rows: l.Rows, dim: l.Dim, blocks: l.Blocks, maxNorm: l.MaxNorm,
-		reader: func() view { return l.NewReader() },
+		reader: func() view {
+			lend := l.NewReader()
+			return func(i int, _ []int32, fn func(*store.Block) error) error { return lend(i, fn) }
+		},
 	}
 }

@@ -72,7 +72,7 @@ func FromMatrix(m simd.Matrix, o MatrixOptions) (*Index, error) {
 	for _, b := range blocks {
 		ix.maxNorm = max(ix.maxNorm, b.MaxNorm)
 	}
-	lend := view(func(i int, fn func(*store.Block) error) error { return fn(blocks[i]) })
+	lend := view(func(i int, _ []int32, fn func(*store.Block) error) error { return fn(blocks[i]) })
 	ix.reader = func() view { return lend }
 	if o.NoCodes {
 		return ix, nil

@@ -30,7 +30,7 @@ func (ix *Index) Nearest(ctx context.Context, queries simd.Matrix, metric Metric
 	}
 	n := newNearest(ix, queries, norms, metric)
 	for block := range ix.blocks {
-		if err := n.view(block, func(b *store.Block) error { return n.scan(ctx, b) }); err != nil {
+		if err := n.view(block, nil, func(b *store.Block) error { return n.scan(ctx, b) }); err != nil {
 			return err
 		}
 	}

@@ -196,7 +196,7 @@ func (p *pass) round(ctx context.Context, visits []visit, plain bool) error {
 	return p.work(ctx, len(cuts)-1, nil, func(w *worker, i int) error {
 		part := runs[cuts[i]:cuts[i+1]]
 		if plain || p.cascade == nil {
-			return w.view(int(part[0].block), func(b *store.Block) error {
+			return w.view(int(part[0].block), nil, func(b *store.Block) error {
 				for _, r := range part {
 					if err := w.scanRun(ctx, b, r, v.of(r.list)); err != nil {
 						return err
@@ -299,7 +299,7 @@ func (w *worker) siftRuns(ctx context.Context, runs []run, v *visitors) error {
 	if err != nil || coded && len(s.survivors) == 0 && len(s.floods) == 0 {
 		return err
 	}
-	return w.view(block, func(b *store.Block) error {
+	return w.view(block, s.panels(coded && len(s.floods) == 0), func(b *store.Block) error {
 		if !coded {
 			for _, r := range runs {
 				if err := w.scanRun(ctx, b, r, v.of(r.list)); err != nil {

@@ -28,6 +28,11 @@ func newProducts(b simd.Matrix) products {
 	return p
 }
 
+// first is p for the first n vectors b alone.
+func (p *products) first(n int) *products {
+	return &products{dim: p.dim, rows: min(n, p.rows), tiles: p.tiles}
+}
+
 // panel multiplies the vectors of a panel by all b: out[i*stride+j] is
 // scale[i]·⟨a_i,b_j⟩, rounded as a score is (a chain of FMAs, then one product).
 func (p *products) panel(out []float32, stride int, panel, scale []float32, scratch *simd.TileScores) {

@@ -43,10 +43,14 @@ func (p *pass) run(ctx context.Context) error {
 		return p.runLists(ctx)
 	}
 	cuts := p.cuts()
-	if p.cascade != nil {
+	if p.cascade != nil && p.seedPanels > 0 {
+		seeds := make([]int32, p.seedPanels)
+		for i := range seeds {
+			seeds[i] = int32(i)
+		}
 		seeded := (blocks + p.seedStride - 1) / p.seedStride
 		if err := p.work(ctx, seeded, nil, func(w *worker, i int) error {
-			return w.view(i*p.seedStride, func(b *store.Block) error {
+			return w.view(i*p.seedStride, seeds, func(b *store.Block) error {
 				lanes := min(p.seedPanels, b.Lanes/simd.PanelRows) * simd.PanelRows
 				p.seen.Add(int64(lanes))
 				return w.scan(ctx, b, 0, lanes, w.all)
@@ -81,7 +85,7 @@ func (p *pass) runPart(ctx context.Context, cuts int) error {
 		if p.cascade != nil {
 			return w.siftPiece(ctx, block, piece, cuts)
 		}
-		return w.view(block, func(b *store.Block) error {
+		return w.view(block, nil, func(b *store.Block) error {
 			from, to := w.pieceOf(block, b.Lanes/simd.PanelRows, piece, cuts)
 			return w.scan(ctx, b, from*simd.PanelRows, to*simd.PanelRows, w.all)
 		})

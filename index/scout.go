@@ -124,7 +124,7 @@ func (w *worker) bar(block int, runs []run) error {
 	if w.o.Allow == nil && w.pass.group.lanes == w.ix.rows {
 		return nil
 	}
-	return w.view(block, func(b *store.Block) error {
+	return w.view(block, nil, func(b *store.Block) error {
 		s.barred = make([]bool, b.Lanes)
 		for _, r := range runs {
 			if int(r.to) > b.Lanes {
@@ -194,9 +194,7 @@ func (p *pass) scoreScouted(ctx context.Context) error {
 		}
 	}
 	return p.work(ctx, len(blocks), nil, func(w *worker, i int) error {
-		return w.view(blocks[i], func(b *store.Block) error {
-			w.sift.survivors = append(w.sift.survivors[:0], all[starts[blocks[i]]:starts[blocks[i]+1]]...)
-			return w.score(ctx, b)
-		})
+		w.sift.survivors = append(w.sift.survivors[:0], all[starts[blocks[i]]:starts[blocks[i]+1]]...)
+		return w.view(blocks[i], w.sift.panels(true), func(b *store.Block) error { return w.score(ctx, b) })
 	})
 }

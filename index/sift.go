@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
+	"slices"
 
 	"membank/simd"
 	"membank/store"
@@ -17,7 +18,7 @@ type codesView func(i int, fn func(codes []byte) error) error
 const (
 	// A pair of the second stage costs as much as dim/floodDim pairs of a tile
 	// of the plain scan: with a greater share, or floodShare, that is cheaper.
-	floodShare, floodDim = 0.25, 4000
+	floodShare, floodDim = 0.25, 1500
 	// So many survivors a panel, of one tile, cost as much as scanning it.
 	manySurvivors = 16
 	// Pairs of several panels are scored together: about pairsWork multiply-adds,
@@ -53,6 +54,7 @@ type sift struct {
 	estimates *simd.CodeEstimates // see scout
 	barred    []bool              // lanes of the block at hand; nil: none
 
+	some    []int32 // panels with survivors
 	starts  []int32 // of the survivors of each panel
 	ordered []survivor
 
@@ -106,7 +108,7 @@ func (w *worker) siftPiece(ctx context.Context, block, piece, cuts int) error {
 	if coded && len(s.survivors) == 0 && len(s.flooded) == 0 {
 		return nil
 	}
-	return w.view(block, func(b *store.Block) error {
+	return w.view(block, s.panels(coded && len(s.flooded) == 0), func(b *store.Block) error {
 		if !coded {
 			from, to = w.pieceOf(block, b.Lanes/simd.PanelRows, piece, cuts)
 			w.seen.Add(int64(to-from) * simd.PanelRows)
@@ -170,7 +172,7 @@ func (w *worker) beginRun(from, to int) (codes []uint8, columns []float32) {
 		s.hits = make([]simd.CodeHits, runs)
 	}
 	if room := n*panels + 3; cap(s.lanes) < room {
-		s.lanes, s.head, s.rest = make([]int32, 0, room), make([]int32, room), make([]int32, room)
+		s.lanes, s.head, s.rest = make([]int32, room), make([]int32, room), make([]int32, room)
 		s.headFine, s.restFine = make([]int32, room), make([]int32, room)
 	}
 	codes = c.panels[from*n*c.first:][:panels*n*c.first]
@@ -216,18 +218,32 @@ func (w *worker) siftTile(t *tile, first, last int, codes []uint8, columns []flo
 	w.stats.Second += int64(total)
 	before := len(s.survivors)
 	for i, q := range t.queries {
-		lanes := s.lanes[:0]
+		lanes := s.lanes[:cap(s.lanes)]
+		found := 0
 		for run := 0; run < panels; run += simd.CodeRun {
 			count := min(panels-run, simd.CodeRun)
 			base := int32((from + run) * n)
-			for word, set := range s.hits[run/simd.CodeRun][i][:(count+1)/2] {
-				for ; set != 0; set &= set - 1 {
-					lane := base + int32(word*64+bits.TrailingZeros64(set))
-					if int(lane) >= first && int(lane) < last {
-						lanes = append(lanes, lane)
-					}
+			for _, set := range s.hits[run/simd.CodeRun][i][:(count+1)/2] {
+				// Most words have no hit or one, in no order: two are taken
+				// without a look.
+				lanes[found] = base + int32(bits.TrailingZeros64(set))
+				found += int((set | -set) >> 63)
+				set &= set - 1
+				lanes[found] = base + int32(bits.TrailingZeros64(set))
+				found += int((set | -set) >> 63)
+				for set &= set - 1; set != 0; set &= set - 1 {
+					lanes[found] = base + int32(bits.TrailingZeros64(set))
+					found++
 				}
+				base += 64
 			}
+		}
+		lanes = lanes[:found]
+		for len(lanes) > 0 && int(lanes[0]) < first {
+			lanes = lanes[1:]
+		}
+		for len(lanes) > 0 && int(lanes[len(lanes)-1]) >= last {
+			lanes = lanes[:len(lanes)-1]
 		}
 		if len(lanes) > 0 {
 			w.siftQuery(int(q), lanes)
@@ -246,28 +262,20 @@ func (w *worker) siftQuery(q int, lanes []int32) {
 	s, v := w.sift, &w.cascade.next[q]
 	count, dims := len(lanes), s.c.dims-headDims
 	lanes = byFours(lanes)
-	head, rest := s.head[:len(lanes)], s.rest[:len(lanes)]
-	simd.CodeDots(head, s.c.head, lanes, w.cascade.head[q*headDims:][:headDims], v.head.start)
-	simd.CodeDots(rest, s.c.rest, lanes, w.cascade.rest[q*dims:][:dims], v.rest.start)
+	p := pairProducts{head: s.head[:len(lanes)], rest: s.rest[:len(lanes)]}
+	simd.CodeDots(p.head, s.c.head, lanes, w.cascade.head[q*headDims:][:headDims], v.head.start)
+	simd.CodeDots(p.rest, s.c.rest, lanes, w.cascade.rest[q*dims:][:dims], v.rest.start)
 	floor := float64(w.floor(q, s.c.maxNorm))
-	left := lanes[:0]
-	for j, lane := range lanes[:count] {
-		if p := (pairProducts{head: head[j], rest: rest[j]}); v.reaches(&s.c, w.o.Metric, int(lane), p, floor) {
-			head[len(left)], rest[len(left)] = head[j], rest[j]
-			left = append(left, lane)
-		}
-	}
-	if len(left) == 0 {
+	count = v.keep(&s.c, w.o.Metric, lanes[:count], p, floor)
+	if count == 0 {
 		return
 	}
-	count, lanes = len(left), byFours(left)
-	headFine, restFine := s.headFine[:len(lanes)], s.restFine[:len(lanes)]
-	simd.CodeDots(headFine, s.c.head, lanes, w.cascade.headFine[q*headDims:][:headDims], v.head.fine.start)
-	simd.CodeDots(restFine, s.c.rest, lanes, w.cascade.restFine[q*dims:][:dims], v.rest.fine.start)
-	for j, lane := range lanes[:count] {
-		if v.reachesFine(&s.c, w.o.Metric, int(lane), pairProducts{head[j], rest[j], headFine[j], restFine[j]}, floor) {
-			s.survivors = append(s.survivors, survivor{int32(q), lane})
-		}
+	lanes = byFours(lanes[:count])
+	p.headFine, p.restFine = s.headFine[:len(lanes)], s.restFine[:len(lanes)]
+	simd.CodeDots(p.headFine, s.c.head, lanes, w.cascade.headFine[q*headDims:][:headDims], v.head.fine.start)
+	simd.CodeDots(p.restFine, s.c.rest, lanes, w.cascade.restFine[q*dims:][:dims], v.rest.fine.start)
+	for _, lane := range lanes[:v.keep(&s.c, w.o.Metric, lanes[:count], p, floor)] {
+		s.survivors = append(s.survivors, survivor{int32(q), lane})
 	}
 }
 
@@ -277,6 +285,21 @@ func byFours(lanes []int32) []int32 {
 		lanes = append(lanes, lanes[0])
 	}
 	return lanes
+}
+
+// panels are those that the survivors lie in if they are few and all that is asked
+// for, otherwise nil.
+func (s *sift) panels(alone bool) []int32 {
+	const few = 64
+	if !alone || len(s.survivors) > few {
+		return nil
+	}
+	s.some = s.some[:0]
+	for _, v := range s.survivors {
+		s.some = append(s.some, v.lane/simd.PanelRows)
+	}
+	slices.Sort(s.some)
+	return slices.Compact(s.some)
 }
 
 // score scores the survivors in a block exactly, panel by panel.

@@ -3,6 +3,7 @@ package simd
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 )
 
 // A code is a byte c+128 with c within ±127, a coordinate of a row in steps of
@@ -204,11 +205,12 @@ func CodeDots(out []int32, codes []uint8, rows []int32, query []int8, start int3
 	if dim == 0 || dim%CodeGroup != 0 || len(codes)%dim != 0 || len(out) != len(rows) {
 		panic(fmt.Sprintf("simd: %d products of %d dims from %d codes, %d rows", len(out), dim, len(codes), len(rows)))
 	}
-	have := uint64(len(codes) / dim)
+	last, beyond := int64(len(codes)/dim)-1, int64(0)
 	for _, r := range rows {
-		if uint64(r) >= have {
-			panic(fmt.Sprintf("simd: row %d of %d", r, have))
-		}
+		beyond |= int64(r) | (last - int64(r))
+	}
+	if beyond < 0 {
+		panic(fmt.Sprintf("simd: a row of %d is asked for, there are %d", slices.Max(rows), last+1))
 	}
 	dots := active.Load().codes.dots
 	if whole := len(rows) &^ 3; whole > 0 {

@@ -80,6 +80,13 @@ func (s *Snapshot) NewReader() *Reader { return &Reader{s: s} }
 // Damage, and an I/O error while fn reads the panels, is a *CorruptError that
 // names bank and block; fn's own error is returned as it is.
 func (r *Reader) View(block int, fn func(b *Block) error) error {
+	return r.ViewPanels(block, nil, fn)
+}
+
+// ViewPanels is View for who needs some panels only, ascending: what the block says
+// of rows in other panels (Row, Scale, Bias) is not valid. For a few rows of many that
+// is most of the time of a View. Nil means all.
+func (r *Reader) ViewPanels(block int, panels []int32, fn func(b *Block) error) error {
 	g, db := r.s.g, r.s.db
 	if err := r.s.check(block); err != nil {
 		return err
@@ -95,7 +102,7 @@ func (r *Reader) View(block int, fn func(b *Block) error) error {
 		}
 		c, err := decodeColumns(payload, ref.rows, ref.keyed)
 		if err == nil {
-			b.fill(&c)
+			b.fill(&c, panels)
 		}
 		return err
 	})
@@ -135,10 +142,20 @@ func (b *Block) size(rows, dim int) {
 	b.Scale, b.Bias = b.Scale[:b.Lanes], b.Bias[:b.Lanes]
 }
 
-func (b *Block) fill(c *columnsView) {
-	copy(b.Row, view[int64](c.rows))
-	copy(b.Scale, view[float32](c.scales))
-	copy(b.Bias, view[float32](c.biases))
+func (b *Block) fill(c *columnsView, panels []int32) {
+	rows, scales, biases := view[int64](c.rows), view[float32](c.scales), view[float32](c.biases)
+	if panels == nil {
+		copy(b.Row, rows)
+		copy(b.Scale, scales)
+		copy(b.Bias, biases)
+	}
+	for _, panel := range panels {
+		first := min(int(panel)*simd.PanelRows, c.n)
+		last := min(first+simd.PanelRows, c.n)
+		copy(b.Row[first:last], rows[first:last])
+		copy(b.Scale[first:last], scales[first:last])
+		copy(b.Bias[first:last], biases[first:last])
+	}
 	for i := c.n; i < b.Lanes; i++ {
 		b.Row[i], b.Scale[i], b.Bias[i] = -1, 0, 0
 	}
