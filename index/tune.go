@@ -17,8 +17,9 @@ import (
 // which enough of these rows are found. These queries are asked again, for what their
 // first lists hold, and Reach is what further lists must be given credit for
 // (Lists.deviations) to reach the k-th score of that, as a search will have it.
-// The other half of the queries says what comes out, and if that is less than was
-// asked for, all is decided again with more to spare.
+// The other half of the queries says what comes out, and if that is not what was asked
+// for and a little more (see holds), all is decided again with more to spare, until
+// it is.
 
 // TuneOptions say what Tune does. The zero value tunes for the usual recalls and
 // numbers of neighbours.
@@ -94,6 +95,10 @@ func (ix *Index) Tune(ctx context.Context, s *store.Snapshot, queries simd.Matri
 		}
 		wanted := c.wanted(k)
 		test, out := halfOf(some, without, 1)
+		found := 0
+		for i := range test.Rows {
+			found += len(exact.Hits[2*i+1])
+		}
 		for _, recall := range o.Recalls {
 			lists.Tuned = append(lists.Tuned, c.all(k, recall))
 			t := &lists.Tuned[len(lists.Tuned)-1]
@@ -119,11 +124,11 @@ func (ix *Index) Tune(ctx context.Context, s *store.Snapshot, queries simd.Matri
 				if err := measure(); err != nil {
 					return nil, err
 				}
-				if t.Measure.Recall >= recall {
+				if holds(t, recall, found) {
 					break
 				}
 			}
-			for small && t.Measure.Recall < recall {
+			for !holds(t, recall, found) {
 				c.widen(t)
 				if err := measure(); err != nil {
 					return nil, err
@@ -327,6 +332,17 @@ func (c *calibration) all(k int, recall float64) Tuning {
 	return Tuning{K: k, Recall: recall, Probes: count, Most: count, Reach: everyList, Measure: Measure{K: k}}
 }
 
+// holds says whether a tuning, measured on so many rows to find, has the recall that
+// was asked for: it may miss fewer of them than that allows, by a standard deviation,
+// as of several tries the first to pass owes some of it to luck. Of 5,120 rows that is
+// 0.9044 for 0.9, 0.953 for 0.95, 0.9914 for 0.99 and 0.9994 for 0.999. Of 160 recalls
+// for other queries, of five distributions, 6 were missed, and 18 without it.
+func holds(t *Tuning, recall float64, rows int) bool {
+	allowed := (1 - recall) * float64(rows)
+	missed := (1 - t.Measure.Recall) * float64(rows)
+	return missed < 0.5 || missed <= allowed-math.Sqrt(allowed)
+}
+
 // widen makes a tuning read more: every list in the end.
 func (c *calibration) widen(t *Tuning) {
 	count := c.group.Count()
@@ -336,9 +352,9 @@ func (c *calibration) widen(t *Tuning) {
 	}
 }
 
-// smallBank rows and fewer are read in no time, so that a recall which the second half
-// of the queries did not have, or which so few cannot show, need not be missed: more
-// lists are read from the beginning, or all. Of larger banks there are queries enough.
+// smallBank rows and fewer are read in no time, so that a recall which so few queries
+// cannot show need not be missed: more lists are read from the beginning, or all. Of
+// larger banks there are queries enough.
 const smallBank = 4096
 
 // byMost is the share of the misses that Tuning.Most may cause, at most.
