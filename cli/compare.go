@@ -178,24 +178,40 @@ func writeMovedPage(ctx context.Context, path, images string, banks []*store.Sna
 	first, last := banks[0], banks[len(banks)-1]
 	p := page{
 		Title:  "Rows that moved from " + first.Bank() + " to " + last.Bank(),
-		Intro:  fmt.Sprintf("The %s whose nearest neighbours by cosine changed most, of %s that both banks hold under the same key. Worst first.", plural(len(r.Moved), "row"), plural(len(r.Rows), "row")),
+		Intro:  movedText(len(r.Moved), len(r.Rows)),
 		Footer: "Written by membank " + version() + ".",
 	}
-	for _, m := range r.Moved[:min(len(r.Moved), pageQueries)] {
-		q := pageQuery{Key: m.Key, Picture: pictures.of(m.Key), Class: classText(labelOf(m.Label), className(first.Info().ClassNames, m.Label))}
-		for i, bank := range []*store.Snapshot{first, last} {
-			answer, err := pageNeighbourhood(ctx, bank, labelOf(m.Label), [][]index.Hit{m.Before, m.After}[i], pictures)
-			if err != nil {
-				return err
-			}
-			q.Answers = append(q.Answers, answer)
-		}
-		p.Queries = append(p.Queries, q)
+	if p.Queries, err = movedQueries(ctx, first, last, r.Moved[:min(len(r.Moved), pageQueries)], pictures); err != nil {
+		return err
 	}
 	if err := p.render(file); err != nil {
 		return err
 	}
 	return file.keep()
+}
+
+// movedText says which rows are shown.
+func movedText(moved, compared int) string {
+	return fmt.Sprintf("The %s whose nearest neighbours by cosine changed most, of %s that both banks hold under the same key. Worst first.", plural(moved, "row"), plural(compared, "row"))
+}
+
+// movedQueries are rows that moved, with their neighbours in both banks.
+func movedQueries(ctx context.Context, first, last *store.Snapshot, moved []eval.RowChange, pictures *pictures) (list []pageQuery, err error) {
+	for _, m := range moved {
+		q := pageQuery{
+			Key: keyText(m.Key, m.Row), Picture: pictures.of(m.Key), Class: classText(labelOf(m.Label), className(first.Info().ClassNames, m.Label)),
+			Note: percent(m.Overlap) + " % in common",
+		}
+		for i, bank := range []*store.Snapshot{first, last} {
+			answer, err := pageNeighbourhood(ctx, bank, labelOf(m.Label), [][]index.Hit{m.Before, m.After}[i], pictures)
+			if err != nil {
+				return nil, err
+			}
+			q.Answers = append(q.Answers, answer)
+		}
+		list = append(list, q)
+	}
+	return list, nil
 }
 
 // pageNeighbourhood looks the neighbours of a row up.
@@ -213,7 +229,7 @@ func pageNeighbourhood(ctx context.Context, bank *store.Snapshot, label *int64, 
 	for i, r := range found {
 		of := labelOf(r.Label)
 		a.Hits = append(a.Hits, pageHit{
-			Picture: pictures.of(r.Key), Key: r.Key, Class: classText(of, className(names, r.Label)),
+			Picture: pictures.of(r.Key), Key: keyText(r.Key, r.Row), Class: classText(of, className(names, r.Label)),
 			Score: scoreText(hits[i].Score), Verdict: verdict(label, of),
 		})
 	}

@@ -46,6 +46,7 @@ type pageQuery struct {
 	Picture picture
 	Key     string
 	Class   string
+	Note    string // what else is to be said of it
 	Answers []pageAnswer
 }
 

@@ -25,8 +25,9 @@ func reportCommand() *ucli.Command {
 		Name: "report", Usage: "write a page of figures and plots about banks", ArgsUsage: "BANK…",
 		Description: "One HTML file that loads nothing: kNN accuracy of every bank, over the epochs in\n" +
 			"their names; class by class, confusion, spectrum, similarities, hubs, nearest\n" +
-			"neighbours and maps of one of them, the last or --focus. Under each plot stands the\n" +
-			"protocol and the command that gives its numbers. Without --test every row is\n" +
+			"neighbours and maps of one of them, the last or --focus; the rows that moved most\n" +
+			"between two checkpoints. Under each plot stands the protocol and the command that\n" +
+			"gives its numbers. Without --test every row is\n" +
 			"classified by the others.\n\n" +
 			"  membank report train --test test -o report.html\n" +
 			"  membank report 'simclr/*/train' --test 'simclr/*/test' --images images\n" +
@@ -59,6 +60,7 @@ type reporting struct {
 	mapRows  int
 	pictures *pictures
 
+	asked   checkpoint // the banks as they were named, by patterns perhaps
 	pairs   []checkpoint
 	infos   map[string]store.Info // of the banks
 	results []*eval.KNNResult
@@ -67,8 +69,10 @@ type reporting struct {
 	at      int // the k that is shown in detail, a place in the results
 	views   *eval.Diagnosis
 	layout  *eval.Projection // of the maps; nil: there is none
-	page    *reportPage
-	plots   []*figure.Figure
+	// compared are the bank in focus and another checkpoint; nil: there is none.
+	compared *eval.Comparison
+	page     *reportPage
+	plots    []*figure.Figure
 }
 
 // reported is what a report prints.
@@ -88,6 +92,7 @@ type reportFigures struct {
 	KNN       []*eval.KNNResult `json:"knn"`      // of each bank
 	Diagnoses []*eval.Diagnosis `json:"diagnose"` // of each bank
 	Views     *eval.Diagnosis   `json:"views,omitempty"`
+	Compared  *eval.Comparison  `json:"compare,omitempty"`
 	Map       *reportMap        `json:"map,omitempty"`
 	Drawn     []drawnPlot       `json:"drawn"`
 }
@@ -209,7 +214,7 @@ func (r *reporting) writePage(file *newFile, kind string) (err error) {
 
 // figuresForCard are the numbers that the page shows.
 func (r *reporting) figuresForCard() *reportFigures {
-	f := &reportFigures{KNN: r.results, Diagnoses: r.checks, Views: r.views}
+	f := &reportFigures{KNN: r.results, Diagnoses: r.checks, Views: r.views, Compared: r.compared}
 	if m := r.layout; m != nil {
 		f.Map = &reportMap{len(m.Rows), m.Shares, m.TrustPCA, m.TrustTSNE, m.TrustK, m.Perplexity, m.Iterations, m.KL}
 	}
@@ -293,6 +298,7 @@ func (r *reporting) compute(ctx context.Context, banks string) (err error) {
 	if test == "" {
 		test = banks
 	}
+	r.asked = checkpoint{train: banks, test: test}
 	if r.pairs, _, err = checkpoints(r.db, banks, test); err != nil {
 		return err
 	}
@@ -317,6 +323,9 @@ func (r *reporting) compute(ctx context.Context, banks string) (err error) {
 	r.classes()
 	r.geometry()
 	if err := r.maps(ctx); err != nil {
+		return err
+	}
+	if err := r.moved(ctx); err != nil {
 		return err
 	}
 	return r.neighbours(ctx, mistakes.of(r.results[r.focus].Results[r.at].K))
@@ -431,10 +440,10 @@ func (m *mistakes) see(p eval.Prediction) {
 
 func (m *mistakes) of(k int) []eval.Prediction { return m.byK[k] }
 
-// evalLine is the command that gives the accuracies of pair i.
-func (r *reporting) evalLine(i int) string {
-	p, k := r.pairs[i], []string{}
-	for _, at := range r.results[i].Results {
+// evalLine is the command that gives the accuracies of a pair.
+func (r *reporting) evalLine(p checkpoint) string {
+	var k []string
+	for _, at := range r.results[r.focus].Results {
 		k = append(k, strconv.Itoa(at.K))
 	}
 	words := []string{"membank", "eval", "knn", "--train", p.train}

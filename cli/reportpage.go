@@ -13,7 +13,7 @@ import (
 //go:embed report.html
 var reportSource string
 
-var reportTemplate = template.Must(template.New("report").Funcs(template.FuncMap{"slashes": slashes}).Parse(reportSource))
+var reportTemplate = template.Must(template.New("report").Funcs(template.FuncMap{"slashes": slashes, "words": strings.Fields}).Parse(reportSource))
 
 // slashes are the parts of a path, between which a line may break.
 func slashes(key string) []string { return strings.SplitAfter(key, "/") }
@@ -62,6 +62,8 @@ type reportTable struct {
 // reportGrid is queries with their neighbours.
 type reportGrid struct {
 	Title, Text string
+	Protocol    string
+	Line        string // the command that finds these neighbours
 	Queries     []pageQuery
 }
 

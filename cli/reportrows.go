@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"strings"
 
 	"membank/bench/eval"
 	"membank/cli/figure"
@@ -136,6 +137,10 @@ func (r *reporting) neighbours(ctx context.Context, wrong []eval.Prediction) err
 				surest = append(surest, w.Row)
 			}
 			slices.Sort(surest)
+			protocol := fmt.Sprintf("the %d nearest of %s in %s, exact", shownNeighbours, p.test, p.train)
+			if r.rule.LeaveOneOut {
+				protocol += ", each without itself"
+			}
 			for _, g := range []struct {
 				title, text string
 				rows        []int64
@@ -150,7 +155,7 @@ func (r *reporting) neighbours(ctx context.Context, wrong []eval.Prediction) err
 				if err != nil {
 					return err
 				}
-				s.Grids = append(s.Grids, reportGrid{g.title, g.text, queries})
+				s.Grids = append(s.Grids, reportGrid{Title: g.title, Text: g.text, Protocol: protocol, Line: r.queryLine(g.rows), Queries: queries})
 			}
 			return nil
 		})
@@ -163,6 +168,27 @@ func (r *reporting) neighbours(ctx context.Context, wrong []eval.Prediction) err
 	}
 	r.section(s)
 	return nil
+}
+
+// queryLine is the command that finds the neighbours of rows of the bank in focus; of
+// another bank's rows it finds those of all.
+func (r *reporting) queryLine(rows []int64) string {
+	p := r.pairs[r.focus]
+	words := []string{"membank", "query", p.train}
+	if r.rule.LeaveOneOut {
+		var numbers []string
+		for _, row := range rows {
+			numbers = append(numbers, strconv.FormatInt(row, 10))
+		}
+		words = append(words, "--row", strings.Join(numbers, ","), "--exclude-self")
+	} else {
+		words = append(words, "--from", p.test)
+	}
+	words = append(words, "-k", strconv.Itoa(shownNeighbours))
+	if rule, err := r.rule.Protocol(); err == nil && rule.SearchMetric() != index.Cosine {
+		words = append(words, "--metric", rule.SearchMetric().String())
+	}
+	return commandLine(words)
 }
 
 // drawRows draws rows by chance, classes in turn.

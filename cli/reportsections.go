@@ -28,7 +28,7 @@ func (r *reporting) begin() {
 	if title == "" {
 		title = "Embeddings of " + r.pairs[r.focus].train
 		if n := len(r.pairs); n > 1 {
-			title += fmt.Sprintf(" and %s more", plural(n-1, "bank"))
+			title += fmt.Sprintf(" and %s", plural(n-1, "more bank"))
 		}
 	}
 	r.page = &reportPage{Title: title, Line: r.s.line}
@@ -122,7 +122,7 @@ func (r *reporting) accuracy() {
 		}
 		s.Plots = append(s.Plots, r.plot(figure.Lines("accuracy-epochs", "Top-1 accuracy over epochs",
 			figure.Axis{Label: "epoch", Whole: true}, figure.Axis{Label: "top-1 accuracy, %"}, curves),
-			reportPlot{Caption: caption, Protocol: rule, Line: r.evalLine(r.focus)}))
+			reportPlot{Caption: caption, Protocol: rule, Line: r.evalLine(r.asked)}))
 	} else if len(r.pairs) > 1 {
 		var names, texts []string
 		var values []float64
@@ -131,7 +131,7 @@ func (r *reporting) accuracy() {
 			names, values, texts = append(names, p.train), append(values, 100*top1), append(texts, percent(top1))
 		}
 		s.Plots = append(s.Plots, r.plot(figure.Bars("accuracy-banks", "Top-1 accuracy of the banks", fmt.Sprintf("top-1 accuracy, %%, k = %d", ks[r.at].K), names, values, texts, math.NaN()),
-			reportPlot{Protocol: rule, Line: r.evalLine(r.focus)}))
+			reportPlot{Protocol: rule, Line: r.evalLine(r.asked)}))
 	}
 	if len(ks) > 1 {
 		var curves []figure.Curve
@@ -148,9 +148,9 @@ func (r *reporting) accuracy() {
 		}
 		s.Plots = append(s.Plots, r.plot(figure.Lines("accuracy-k", "Top-1 accuracy over k",
 			figure.Axis{Label: "neighbours k", Names: names}, figure.Axis{Label: "top-1 accuracy, %"}, curves),
-			reportPlot{Caption: "One search at the largest k serves all.", Protocol: rule, Line: r.evalLine(r.focus)}))
+			reportPlot{Caption: "One search at the largest k serves all.", Protocol: rule, Line: r.evalLine(r.asked)}))
 	}
-	t := reportTable{Caption: "Accuracies in percent. " + rule + ".", Columns: []string{"bank", "test"}, Line: r.evalLine(r.focus)}
+	t := reportTable{Caption: "Accuracies in percent. " + rule + ".", Columns: []string{"bank", "test"}, Line: r.evalLine(r.asked)}
 	for _, at := range ks {
 		t.Columns = append(t.Columns, fmt.Sprintf("top-1 k=%d", at.K))
 	}
@@ -202,7 +202,7 @@ func (r *reporting) classes() {
 		names, values = append(names, classOf(c)), append(values, 100*c.Top1)
 		texts = append(texts, percent(c.Top1))
 	}
-	line := r.evalLine(r.focus) + " --per-class"
+	line := r.evalLine(r.pairs[r.focus]) + " --per-class"
 	s.Plots = append(s.Plots, r.plot(figure.Bars("classes", "Top-1 accuracy of each class", "top-1 accuracy, %", names, values, texts, 100*at.MeanPerClass),
 		reportPlot{Caption: caption, Protocol: ruleText(f), Line: line}))
 	r.confusion(&s, at, line)
@@ -308,7 +308,7 @@ func (r *reporting) geometry() {
 	}
 	if len(spectra) > 0 {
 		s.Plots = append(s.Plots, r.plot(figure.Lines("spectrum", "Spectrum of the covariance", figure.Axis{Label: "eigenvalue", Log: true}, figure.Axis{Label: "share of the largest", Log: true}, spectra),
-			reportPlot{Caption: "A space that uses all its dimensions falls slowly; a cliff is dimensional collapse.", Protocol: "all rows as stored, less their mean; float64", Line: r.diagnoseLine(focus)}))
+			reportPlot{Caption: "A space that uses all its dimensions falls slowly; a cliff is dimensional collapse.", Protocol: "all rows as stored, less their mean; float64" + r.eachBank(), Line: r.diagnoseLine(focus)}))
 	}
 	r.similarities(&s, focus, d)
 	if r.views != nil {
@@ -322,6 +322,14 @@ func (r *reporting) geometry() {
 	}
 	s.Tables = append(s.Tables, r.figures())
 	r.section(s)
+}
+
+// eachBank says that a command of one bank stands for all.
+func (r *reporting) eachBank() string {
+	if len(r.pairs) == 1 {
+		return ""
+	}
+	return "; the command is run for each bank"
 }
 
 func (r *reporting) similarities(s *reportSection, bank string, d *eval.Diagnosis) {
@@ -374,7 +382,7 @@ func (r *reporting) hubs(bank string, d *eval.Diagnosis) reportPlot {
 
 // figures is the table of what diagnose says of every bank.
 func (r *reporting) figures() reportTable {
-	t := reportTable{Caption: "Figures of every bank.", Columns: []string{"figure"}, Line: r.diagnoseLine(r.pairs[r.focus].train)}
+	t := reportTable{Caption: "Figures of every bank" + r.eachBank() + ".", Columns: []string{"figure"}, Line: r.diagnoseLine(r.pairs[r.focus].train)}
 	verdicts := []string{"verdict"}
 	for i, p := range r.pairs {
 		t.Columns = append(t.Columns, p.train)

@@ -7,7 +7,7 @@ import (
 
 // The margins of a chart.
 const (
-	leftMargin, rightMargin = 52.0, 14.0
+	leftMargin, rightMargin = 58.0, 14.0
 	topMargin, bottomMargin = 12.0, 44.0
 )
 

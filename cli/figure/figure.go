@@ -87,7 +87,7 @@ func (f *Figure) word(tone Tone, at point, a anchor, text string) *mark {
 const fontSize = 11
 
 // widthOf is about how wide a word is.
-func widthOf(text string) float64 { return float64(len([]rune(text))) * fontSize * 0.56 }
+func widthOf(text string) float64 { return float64(len([]rune(text))) * fontSize * 0.6 }
 
 // short cuts a word that is too long for its place.
 func short(text string, most int) string {
