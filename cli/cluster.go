@@ -102,7 +102,8 @@ type agreement struct {
 	AMI          *float64 `json:"ami"`
 	ARI          *float64 `json:"ari"`
 	Purity       *float64 `json:"purity"`
-	Hungarian    *float64 `json:"hungarian_acc"` // where there are as many clusters as classes
+	Hungarian    *float64 `json:"hungarian_acc"`               // where there are as many clusters as classes
+	Missing      string   `json:"agreement_missing,omitempty"` // why all of these are null, although rows were compared
 }
 
 type agreedBefore struct {
@@ -301,7 +302,7 @@ func (s *session) budget() int64 {
 
 // ofBank names the bank that a clustering failed on, where that is not known.
 func ofBank(err error, bank string) error {
-	if errors.Is(err, kmeans.ErrTooFewRows) || errors.Is(err, kmeans.ErrRow) || errors.Is(err, kmeans.ErrOptions) {
+	if errors.Is(err, kmeans.ErrTooFewRows) || errors.Is(err, kmeans.ErrVariance) || errors.Is(err, kmeans.ErrRow) || errors.Is(err, kmeans.ErrOptions) {
 		return fmt.Errorf("bank %q: %w", bank, err)
 	}
 	return err
@@ -326,7 +327,7 @@ func (w *clusterWork) compare(ctx context.Context, snap *store.Snapshot) error {
 		return err
 	}
 	if w.report.Against != "" {
-		w.report.agreement, err = agree(ctx, w.labels, other)
+		w.report.agreement, err = agree(ctx, w.labels, other, w.o.Clusters)
 		switch {
 		case errors.Is(err, eval.ErrAgreement) && w.against == "":
 			w.report.Against = "" // one row with a label says nothing
@@ -341,7 +342,7 @@ func (w *clusterWork) compare(ctx context.Context, snap *store.Snapshot) error {
 	if err != nil || before == nil {
 		return err
 	}
-	agreed, err := agree(ctx, w.labels, before)
+	agreed, err := agree(ctx, w.labels, before, w.o.Clusters)
 	if errors.Is(err, eval.ErrAgreement) {
 		return nil // fewer than two rows had it
 	}
@@ -365,15 +366,20 @@ func anyLabel(labels []int64) bool {
 }
 
 // agree compares clusters with classes. The best one-to-one map is looked for only
-// where there are as many of one as of the other: it means little elsewhere.
-func agree(ctx context.Context, clusters, classes []int64) (a agreement, err error) {
+// where there are as many of one as of the other: it means little elsewhere. asked is
+// how many clusters were asked for.
+func agree(ctx context.Context, clusters, classes []int64, asked int) (a agreement, err error) {
 	t, err := eval.NewContingency(clusters, classes)
 	if err != nil {
 		return a, err
 	}
+	some, others := t.Labels()
+	if why := (eval.Agreement{Rows: t.Rows(), Clusters: some, Classes: others}).Foregone(asked); why != "" {
+		return agreement{ComparedRows: t.Rows(), Missing: why}, nil
+	}
 	nmi, ami, ari, purity := t.NMI(eval.Arithmetic), t.AMI(eval.Arithmetic), t.ARI(), t.Purity()
 	a = agreement{ComparedRows: t.Rows(), NMI: &nmi, AMI: &ami, ARI: &ari, Purity: &purity}
-	if some, others := t.Labels(); some == others {
+	if some == others {
 		hungarian, err := t.HungarianAccuracy(ctx)
 		if err != nil {
 			return a, err

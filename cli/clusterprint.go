@@ -97,6 +97,9 @@ func printClustering(w io.Writer, r *clustering) {
 }
 
 func (a *agreement) text() string {
+	if a.Missing != "" {
+		return "nothing: " + a.Missing
+	}
 	text := fmt.Sprintf("NMI %.4f (arithmetic), AMI %.4f, ARI %.4f, purity %.4f", *a.NMI, *a.AMI, *a.ARI, *a.Purity)
 	if a.Hungarian != nil {
 		text += fmt.Sprintf(", Hungarian accuracy %.4f", *a.Hungarian)

@@ -157,7 +157,10 @@ func printNamed(w io.Writer, figures eval.Figures) {
 		case int64:
 			text = count(v)
 		case string:
-			text = v
+			if text = v; len(v) > 40 { // a sentence would push all numbers aside
+				rows = append(rows, []string{f.Name, "", v})
+				continue
+			}
 		case nil:
 			rows = append(rows, []string{f.Name, "-", f.Missing})
 			continue

@@ -141,6 +141,7 @@ func printDuplicates(w io.Writer, r *eval.DuplicateReport) {
 	if r.Mixed > 0 {
 		fmt.Fprintf(w, "%s another label than the row they repeat\n", have(r.Mixed))
 	}
+	printZeros(w, r.Zeros)
 }
 
 // have is "1 of these has", "2 of these have".

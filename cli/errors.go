@@ -118,6 +118,7 @@ var meanings = []struct {
 	{eval.ErrNoAttribute, exitNotFound, "no_such_attribute", "membank show lists the attributes"},
 	{kmeans.ErrOptions, exitUsage, "usage", "see membank cluster --help"},
 	{kmeans.ErrTooFewRows, exitBadInput, "too_few_rows", "ask for fewer"},
+	{kmeans.ErrVariance, exitBadInput, "no_variance", "cluster them as they are, without --pca"},
 	{kmeans.ErrRow, exitBadInput, "bad_row", "take such rows out"},
 	{index.ErrOptions, exitUsage, "usage", "see --help"},
 	{index.ErrQuery, exitBadInput, "bad_query", "take such rows out"},

@@ -78,7 +78,15 @@ func runRank(ctx context.Context, s *session, c *ucli.Context, args []string) er
 			return f.finish(ctx, s, c, db, func(w io.Writer) {
 				fmt.Fprintf(w, "%s of %s: mean uniqueness %.4f, mean density %.4f, %s with an outlier factor above %g (k=%d, %s)\n",
 					plural(r.Rows, "row"), r.Bank, r.Uniqueness, r.Density, plural(r.Outliers, "row"), eval.OutlierFrom, r.K, seconds(r.Seconds))
+				printZeros(w, r.Zeros)
 			})
 		})
 	})
+}
+
+// printZeros tells of rows that cosines say nothing about.
+func printZeros(w io.Writer, zeros int64) {
+	if zeros > 0 {
+		fmt.Fprintf(w, "note: zero, so without a direction, and of cosine 0 with everything: %s\n", plural(zeros, "row"))
+	}
 }

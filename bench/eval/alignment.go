@@ -15,10 +15,18 @@ import (
 //	Procrustes    2 − 2·‖XᵀY‖_* / (‖X‖_F·‖Y‖_F)                   (Ding 2021)
 func alignments(ctx context.Context, out *Comparison, suffix string, a, b *space, threads int) error {
 	const cka, debiased, procrustes = "1 same up to rotation and scale; upward biased where rows are few", "the same without the bias; 0 unrelated", "squared, 0 same up to rotation and scale, 2 at most"
-	if a.gram == 0 || b.gram == 0 {
+	why := ""
+	switch {
+	case a.gram == 0 || b.gram == 0:
+		why = "the rows of a bank are all equal"
+	case len(a.rows) == 2:
+		why = "any two rows are alike to any other two, up to rotation and scale"
+	}
+	if why != "" {
 		for _, f := range [][2]string{{"linear_cka", cka}, {"debiased_cka", debiased}, {"procrustes_distance", procrustes}} {
-			out.missing(f[0]+suffix, "the rows of a bank are all equal", f[1])
+			out.missing(f[0]+suffix, why, f[1])
 		}
+		drift(out, suffix, a, b)
 		return nil
 	}
 	cross, m, err := crossMatrix(ctx, a, b, threads)
@@ -34,12 +42,11 @@ func alignments(ctx context.Context, out *Comparison, suffix string, a, b *space
 	default:
 		out.number("debiased_cka"+suffix, value, debiased)
 	}
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
+	nuclear, ok, err := nuclearNorm(ctx, m)
+	if err != nil {
+		return err
 	}
-	var svd mat.SVD
-	if svd.Factorize(m, mat.SVDNone) {
-		nuclear, _ := total(svd.Values(nil))
+	if ok {
 		squareA, _ := total(a.distances)
 		squareB, _ := total(b.distances)
 		out.number("procrustes_distance"+suffix, max(0, 2-2*nuclear/math.Sqrt(squareA*squareB)), procrustes)
@@ -48,6 +55,23 @@ func alignments(ctx context.Context, out *Comparison, suffix string, a, b *space
 	}
 	drift(out, suffix, a, b)
 	return nil
+}
+
+// nuclearNorm is the sum of the singular values of m, which is not to be used any more.
+// ok is false where they do not converge.
+func nuclearNorm(ctx context.Context, m *mat.Dense) (sum float64, ok bool, err error) {
+	var values []float64
+	err = beside(ctx, func() {
+		var svd mat.SVD
+		if svd.Factorize(m, mat.SVDNone) {
+			values = svd.Values(nil)
+		}
+	})
+	if err != nil || values == nil {
+		return 0, false, err
+	}
+	sum, _ = total(values)
+	return sum, true, nil
 }
 
 // crossMatrix returns ‖XᵀY‖²_F and a matrix with the singular values of XᵀY: that itself,
@@ -73,9 +97,9 @@ func crossMatrix(ctx context.Context, a, b *space, threads int) (squares float64
 			squares += a.products.at(i, j) * b.products.at(i, j)
 		}
 	}
-	m = &mat.Dense{}
-	m.Mul(a.triangle(), b.triangle().T())
-	return squares, m, nil
+	var product mat.Dense
+	err = beside(ctx, func() { product.Mul(a.triangle(), b.triangle().T()) })
+	return squares, &product, err
 }
 
 // triangle is R, [rows][rows], of the QR factors of the transposed rows less their
@@ -124,14 +148,21 @@ func drift(out *Comparison, suffix string, a, b *space) {
 		out.missing("mean_row_cosine"+suffix, "the banks have different dimensions", reading)
 		return
 	}
-	mean := 0.0
+	mean, zeros := 0.0, 0
 	for i := range a.rows {
 		var xy, xx, yy float64
 		y := b.vectors.Row(i)
 		for d, v := range a.vectors.Row(i) {
 			xy, xx, yy = xy+float64(v)*float64(y[d]), xx+float64(v)*float64(v), yy+float64(y[d])*float64(y[d])
 		}
+		if xx == 0 || yy == 0 {
+			zeros++
+		}
 		mean += xy / (max(math.Sqrt(xx), NormaliseEps) * max(math.Sqrt(yy), NormaliseEps)) / float64(len(a.rows))
+	}
+	if zeros == len(a.rows) {
+		out.missing("mean_row_cosine"+suffix, "every row is zero in a bank, and has no direction", reading)
+		return
 	}
 	out.number("mean_row_cosine"+suffix, mean, reading)
 }

@@ -156,6 +156,11 @@ func sameDirection(m simd.Matrix) bool {
 	return long > 0
 }
 
+// noDirection says that all rows are zero.
+func noDirection(m simd.Matrix) bool {
+	return !slices.ContainsFunc(m.Data, func(v float32) bool { return v != 0 })
+}
+
 // finite: a norm is NaN or infinite if an element is.
 func finite(norm float64) bool { return norm <= math.MaxFloat64 }
 

@@ -46,7 +46,7 @@ type RowChange struct {
 // and bank; where memory is too little for the rows asked for, fewer are taken, and
 // the figures say how many. A comparison costs one search for neighbours in each
 // bank, and a pair 2·rows·dim² operations and the singular values of a dim×dim matrix,
-// rows×rows where rows are fewer. It does not depend on threads.
+// rows×rows where rows are fewer; these go on for a while beside when ctx ends. It does not depend on threads.
 func (c Compare) Run(ctx context.Context, banks []*store.Snapshot, o RunOptions) (*Comparison, error) {
 	start := time.Now()
 	if len(banks) < 2 {
@@ -130,6 +130,7 @@ type space struct {
 	names      []string // of classes
 	mean       []float64
 	distances  []float64 // squared, of each row from the mean
+	alike      bool      // no row differs from another in direction
 	gram       float64   // ‖XᵀX‖_F of the rows less their mean
 	products   *sums     // XXᵀ of the same, where rows are fewer than dimensions; else nil
 	neighbours *neighbourhood
@@ -147,6 +148,7 @@ func newSpace(ctx context.Context, s *store.Snapshot, rows []int64, k int, o Run
 		return nil, err
 	}
 	sp := &space{sample: of, names: s.Info().ClassNames, mean: make([]float64, s.Dim()), distances: make([]float64, len(rows)), neighbours: nb}
+	sp.alike = sameDirection(of.vectors) || noDirection(of.vectors)
 	for i := range rows {
 		for d, v := range of.vectors.Row(i) {
 			sp.mean[d] += float64(v)
@@ -170,7 +172,9 @@ func newSpace(ctx context.Context, s *store.Snapshot, rows []int64, k int, o Run
 		return sp, nil
 	}
 	if len(rows) < s.Dim() {
-		sp.products = sp.rowProducts(o.Threads)
+		if err := beside(ctx, func() { sp.products = sp.rowProducts(o.Threads) }); err != nil {
+			return nil, err
+		}
 		sp.gram = math.Sqrt(sp.products.squares())
 		return sp, nil
 	}
@@ -216,7 +220,9 @@ func crossProducts(ctx context.Context, a, b *space, threads int) (*sums, error)
 				q.setRow(i, b.vectors.Row(first+i), 1, b.mean)
 			}
 		})
-		out.add(p, q, threads)
+		if err := beside(ctx, func() { out.add(p, q, threads) }); err != nil {
+			return nil, err
+		}
 	}
 	return out, nil
 }
@@ -228,8 +234,10 @@ func (c Compare) pair(ctx context.Context, out *Comparison, suffix string, a, b 
 	}
 	n := len(a.rows)
 	name := func(format string) string { return fmt.Sprintf(format, c.K) + suffix }
-	if n-1 < c.K {
-		out.missing(name("mutual_knn_k%d_overlap"), fmt.Sprintf("%d rows are too few for %d neighbours each", n, c.K), "")
+	if why := c.noNeighbours(a, b); why != "" {
+		for _, format := range []string{"mutual_knn_k%d_overlap", "mutual_knn_k%d_jaccard", "neighbour_rank_correlation_k%d"} {
+			out.missing(name(format), why, "")
+		}
 		return nil
 	}
 	var overlap, jaccard, correlation float64
@@ -261,6 +269,17 @@ func (c Compare) pair(ctx context.Context, out *Comparison, suffix string, a, b 
 		out.add("per_class"+suffix, table, "")
 	}
 	return nil
+}
+
+// noNeighbours says why the neighbourhoods of two spaces cannot be compared, "" if they can.
+func (c Compare) noNeighbours(a, b *space) string {
+	switch n := len(a.rows); {
+	case n <= c.K+1: // all others are everybody's neighbours
+		return fmt.Sprintf("%d rows are too few for a choice of %d neighbours each", n, c.K)
+	case a.alike || b.alike:
+		return "all rows of a bank point one way, or are zero: row numbers choose their neighbours"
+	}
+	return ""
 }
 
 // ClassChange is how far the neighbourhoods of one class agree.
@@ -318,7 +337,8 @@ func agreement(a, b []index.Hit) (common int, rho float64) {
 
 // moved fills in what became of each row between two spaces.
 func (c Compare) moved(out *Comparison, a, b *space) {
-	if len(a.rows)-1 < c.K {
+	if why := c.noNeighbours(a, b); why != "" {
+		out.missing("moved", why, "")
 		return
 	}
 	for i, row := range a.rows {

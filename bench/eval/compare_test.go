@@ -1,6 +1,7 @@
 package eval
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,11 +11,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"membank/index"
 	"membank/simd"
 	"membank/store"
 	"membank/store/dump/dumptest"
+
+	"gonum.org/v1/gonum/mat"
 )
 
 func compare(t testing.TB, c Compare, banks ...*store.Snapshot) *Comparison {
@@ -254,13 +258,29 @@ func TestComparisonOddSets(t *testing.T) {
 		t.Error("equal rows have a CKA")
 	}
 	two := compare(t, Compare{}, write(t, db, "two", dense(2, 3, 1), nil), write(t, db, "both", dense(2, 3, 5), nil))
-	if cka, ok := two.Lookup("linear_cka"); !ok || math.Abs(cka-1) > 1e-9 { // two points are one direction
-		t.Errorf("two rows: %v", cka)
-	}
-	for _, name := range []string{"debiased_cka", "mutual_knn_k10_overlap"} {
+	// Two points less their mean are one direction, as any two others are.
+	for _, name := range []string{"linear_cka", "procrustes_distance", "debiased_cka", "mutual_knn_k10_overlap"} {
 		if v, ok := two.Lookup(name); ok {
 			t.Errorf("two rows: %s is %v", name, v)
 		}
+	}
+	// All others are neighbours of everybody; equal rows have those of the smallest numbers.
+	for name, r := range map[string]*Comparison{
+		"k+1 rows":   compare(t, Compare{K: 29}, a, a),
+		"equal rows": compare(t, Compare{K: 3}, a, flat),
+		"zero rows":  compare(t, Compare{K: 3}, a, write(t, db, "zero", simd.NewMatrix(30, 7), nil)),
+	} {
+		for _, f := range r.Figures {
+			if k := strings.Contains(f.Name, "_k"); (k || f.Name == "moved") && f.Value != nil {
+				t.Errorf("%s: %s is %v", name, f.Name, f.Value)
+			}
+		}
+		if len(r.Moved) > 0 {
+			t.Errorf("%s: %v moved", name, r.Moved)
+		}
+	}
+	if turned, ok := r.Lookup("mean_row_cosine"); !ok || math.Abs(turned) > 0.5 {
+		t.Errorf("equal rows are turned by cosine %v", turned)
 	}
 	one := write(t, db, "one", dense(1, 3, 1), nil)
 	if _, err := (Compare{}).Run(t.Context(), []*store.Snapshot{one, one}, RunOptions{}); !errors.Is(err, ErrTooFew) {
@@ -329,5 +349,40 @@ func TestComparisonOfFewRows(t *testing.T) {
 		if got, ok := r.Lookup(figure); !ok || math.Abs(got-want) > 1e-9 || strings.HasPrefix(figure, "mutual") && got != want {
 			t.Errorf("20 rows of 8192 dimensions: %s is %v, want %v", figure, got, want)
 		}
+	}
+}
+
+// A factorisation of a thousand dimensions takes longer than a person waits; ending it
+// does not.
+func TestFactorisationsEnd(t *testing.T) {
+	const n = 700
+	wide := dense(n, n, 3)
+	at := func(i, j int) float64 { return float64(wide.Row(min(i, j))[max(i, j)]) }
+	for name, work := range map[string]func(ctx context.Context) error{
+		"singular values": func(ctx context.Context) error {
+			m := mat.NewDense(n, n, nil)
+			m.Apply(func(i, j int, _ float64) float64 { return float64(wide.Row(i)[j]) }, m)
+			_, _, err := nuclearNorm(ctx, m)
+			return err
+		},
+		"eigenvalues": func(ctx context.Context) error { _, err := eigenvalues(ctx, n, at); return err },
+	} {
+		// The work is caught in the act: it ends late, and the call at once.
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(20*time.Millisecond, cancel)
+		if err := work(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	started, release := make(chan bool), make(chan bool)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { <-started; cancel() }()
+	if err := beside(ctx, func() { close(started); <-release }); !errors.Is(err, context.Canceled) { // else it hangs
+		t.Error(err)
+	}
+	close(release)
+	// Left alone it is the sum of the singular values: of a diagonal, its own.
+	if sum, ok, err := nuclearNorm(t.Context(), mat.NewDense(2, 3, []float64{3, 0, 0, 0, -4, 0})); err != nil || !ok || math.Abs(sum-7) > 1e-12 {
+		t.Errorf("%v %v %v", sum, ok, err)
 	}
 }

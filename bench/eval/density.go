@@ -23,6 +23,7 @@ type DensityReport struct {
 	Bank       string  `json:"bank"`
 	K          int     `json:"k"` // as many as there are, if fewer
 	Rows       int64   `json:"rows"`
+	Zeros      int64   `json:"zero_rows"`  // without a direction: their cosine with everything is 0
 	Density    float64 `json:"density"`    // mean of the rows
 	Uniqueness float64 `json:"uniqueness"` // mean of the rows
 	Outliers   int64   `json:"outliers"`   // rows with an Outlier above OutlierFrom
@@ -63,6 +64,13 @@ func (d Density) Run(ctx context.Context, s *store.Snapshot, o RunOptions) (*Den
 	if info.Rows < 2 {
 		return nil, fmt.Errorf("%w: bank %q has %d, and neighbours need two", ErrTooFew, info.Bank, info.Rows)
 	}
+	zeros, err := zeroRows(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	if zeros == info.Rows {
+		return nil, fmt.Errorf("%w: bank %q has no row that is not zero", ErrTooFew, info.Bank)
+	}
 	k := int(min(int64(d.K), info.Rows-1))
 	if o.Memory <= 0 {
 		o.Memory = 1 << 30
@@ -75,7 +83,7 @@ func (d Density) Run(ctx context.Context, s *store.Snapshot, o RunOptions) (*Den
 	near := make([]int64, 0, info.Rows*int64(k))
 	distance := make([]float32, 0, info.Rows*int64(k))
 	g := index.GraphOptions{K: k, NoCodes: o.NoCodes, Threads: o.Threads, Memory: o.Memory / 4, Progress: o.Progress}
-	_, err := index.New(s).Graph(ctx, g, func(row int64, hits []index.Hit) error {
+	_, err = index.New(s).Graph(ctx, g, func(row int64, hits []index.Hit) error {
 		place[row] = int64(len(rows))
 		rows = append(rows, row)
 		for _, h := range hits {
@@ -86,7 +94,7 @@ func (d Density) Run(ctx context.Context, s *store.Snapshot, o RunOptions) (*Den
 	if err != nil {
 		return nil, err
 	}
-	r := &DensityReport{Bank: info.Bank, K: k, Rows: info.Rows, Found: make([]RowDensity, len(rows))}
+	r := &DensityReport{Bank: info.Bank, K: k, Rows: info.Rows, Zeros: zeros, Found: make([]RowDensity, len(rows))}
 	reach := make([]float64, len(rows)) // local reachability density
 	for i, row := range rows {
 		sum, reached := 0.0, 0.0

@@ -32,6 +32,7 @@ type DuplicateReport struct {
 	Grouped  int64   `json:"grouped"`                  // rows in groups
 	Drop     int64   `json:"drop"`                     // rows to leave out
 	Mixed    int64   `json:"conflicts"`                // of these, rows with another label than the row that is kept
+	Zeros    int64   `json:"zero_rows"`                // of Bank: without a direction, they resemble nothing
 	Seconds  float64 `json:"seconds"`
 
 	// Found are the rows of Bank in groups, in row order.
@@ -78,11 +79,15 @@ func (d Duplicates) Within(ctx context.Context, s *store.Snapshot, o RunOptions)
 	if err != nil {
 		return nil, err
 	}
+	zeros, err := directed(ctx, s)
+	if err != nil {
+		return nil, err
+	}
 	equal, err := findStandIns(ctx, s, o.Threads)
 	if err != nil {
 		return nil, err
 	}
-	r := &DuplicateReport{Bank: info.Bank, MinScore: d.MinScore, Rows: info.Rows}
+	r := &DuplicateReport{Bank: info.Bank, MinScore: d.MinScore, Rows: info.Rows, Zeros: zeros}
 	most := d.most
 	if most == 0 {
 		most = 1<<22 + crowd*info.Rows
@@ -105,6 +110,15 @@ func (d Duplicates) Within(ctx context.Context, s *store.Snapshot, o RunOptions)
 	j.report(r, labels)
 	r.Seconds = time.Since(start).Seconds()
 	return r, nil
+}
+
+// directed counts rows that are zero, and refuses a bank of nothing else.
+func directed(ctx context.Context, s *store.Snapshot) (zeros int64, err error) {
+	zeros, err = zeroRows(ctx, s)
+	if err == nil && zeros > 0 && zeros == s.Info().Rows {
+		err = fmt.Errorf("%w: bank %q has no row that is not zero, and zero rows have no cosine", ErrTooFew, s.Bank())
+	}
+	return zeros, err
 }
 
 func (r *DuplicateReport) drop(f *Duplicate) {
@@ -136,6 +150,12 @@ func (d Duplicates) Between(ctx context.Context, queries, gallery *store.Snapsho
 	translate := newTranslation(dictionary, a.ClassNames)
 	o.defaults()
 	r := &DuplicateReport{Bank: a.Bank, In: b.Bank, MinScore: d.MinScore, Rows: a.Rows}
+	if r.Zeros, err = directed(ctx, queries); err != nil {
+		return nil, err
+	}
+	if _, err := directed(ctx, gallery); err != nil {
+		return nil, err
+	}
 	groups := map[int64]bool{}
 	ix := index.New(gallery)
 	done := int64(0)

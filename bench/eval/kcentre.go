@@ -135,7 +135,7 @@ func (p *pool) open(ctx context.Context, r *KCentreReport) error {
 		for lane := range b.Rows {
 			switch {
 			case b.Dead[lane]:
-			case b.Scale[lane] >= 1/simd.Epsilon*0.999: // no norm to divide by
+			case isZero(b, lane):
 				zeros[block]++
 			default:
 				p.cosine[b.Row[lane]] = -2
@@ -146,6 +146,31 @@ func (p *pool) open(ctx context.Context, r *KCentreReport) error {
 		r.Zeros += n
 	}
 	return err
+}
+
+// isZero says that a row of a block has no norm to divide by, and so no direction.
+func isZero(b *store.Block, lane int) bool { return b.Scale[lane] >= 1/simd.Epsilon*0.999 }
+
+// zeroRows counts the live rows without a direction.
+func zeroRows(ctx context.Context, s *store.Snapshot) (n int64, err error) {
+	r := s.NewReader()
+	for block := range s.Blocks() {
+		if ctx.Err() != nil {
+			return 0, context.Cause(ctx)
+		}
+		err := r.View(block, func(b *store.Block) error {
+			for lane := range b.Rows {
+				if !b.Dead[lane] && isZero(b, lane) {
+					n++
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return 0, err
+		}
+	}
+	return n, nil
 }
 
 // add chooses a row, and returns the row that is now farthest, with its cosine to the

@@ -82,20 +82,30 @@ var errLiDAR = errors.New("LiDAR is undefined")
 // discriminants are the eigenvalues of L⁻¹·between·L⁻ᵀ with within = L·Lᵀ, which are
 // those of within^−½·between·within^−½, largest first.
 func discriminants(ctx context.Context, within, between *mat.SymDense) ([]float64, error) {
+	var whole mat.Dense
+	var failed error
+	if err := beside(ctx, func() { failed = solveTwice(&whole, within, between) }); err != nil {
+		return nil, err
+	}
+	if failed != nil {
+		return nil, fmt.Errorf("%w: %v", errLiDAR, failed)
+	}
+	return eigenvalues(ctx, within.SymmetricDim(), func(i, j int) float64 { return (whole.At(i, j) + whole.At(j, i)) / 2 })
+}
+
+// solveTwice sets to to L⁻¹·between·L⁻ᵀ.
+func solveTwice(to *mat.Dense, within, between *mat.SymDense) error {
 	var c mat.Cholesky
 	if !c.Factorize(within) {
-		return nil, fmt.Errorf("%w: the spread of views within objects is not positive", errLiDAR)
+		return errors.New("the spread of views within objects is not positive")
 	}
 	var lower mat.TriDense
 	c.LTo(&lower)
-	var half, whole mat.Dense
+	var half mat.Dense
 	if err := half.Solve(&lower, between); err != nil {
-		return nil, fmt.Errorf("%w: %v", errLiDAR, err)
+		return err
 	}
-	if err := whole.Solve(&lower, half.T()); err != nil {
-		return nil, fmt.Errorf("%w: %v", errLiDAR, err)
-	}
-	return eigenvalues(ctx, within.SymmetricDim(), func(i, j int) float64 { return (whole.At(i, j) + whole.At(j, i)) / 2 })
+	return to.Solve(&lower, half.T())
 }
 
 // feeder sums the outer products of rows that come one by one.

@@ -28,9 +28,15 @@ func findNeighbours(ctx context.Context, s *store.Snapshot, of *sample, k int, m
 		return int64(at)
 	}
 	if !of.whole {
-		var err error
-		if ix, err = index.FromMatrix(of.vectors, index.MatrixOptions{Threads: o.Threads}); err != nil {
+		var failed error
+		err := beside(ctx, func() {
+			ix, failed = index.FromMatrix(of.vectors, index.MatrixOptions{Threads: o.Threads, NoCodes: o.NoCodes})
+		})
+		if err != nil {
 			return nil, err
+		}
+		if failed != nil {
+			return nil, failed
 		}
 		position = func(row int64) int64 { return row }
 	}

@@ -73,8 +73,12 @@ func takeSpectrum(ctx context.Context, s *store.Snapshot, c *census, threads int
 						}
 					}
 				})
-				centred.add(x, x, threads)
-				unit.add(u, u, threads)
+				if err := beside(ctx, func() {
+					centred.add(x, x, threads)
+					unit.add(u, u, threads)
+				}); err != nil {
+					return err
+				}
 			}
 			return nil
 		})
@@ -175,7 +179,9 @@ func dualSpectrum(ctx context.Context, s *store.Snapshot, c *census, threads int
 	var products [4]*sums
 	for i := range products {
 		products[i] = newSums(n, n, true)
-		products[i].add(all[i], all[i], threads)
+		if err := beside(ctx, func() { products[i].add(all[i], all[i], threads) }); err != nil {
+			return nil, err
+		}
 	}
 	if err := sp.solve(ctx, threads, n, products[2].at, products[0].at, products[1].at); err != nil {
 		return nil, err
@@ -200,7 +206,11 @@ func eigenvalues(ctx context.Context, n int, at func(i, j int) float64) ([]float
 		}
 	}
 	var e mat.EigenSym
-	if !e.Factorize(m, false) {
+	found := false
+	if err := beside(ctx, func() { found = e.Factorize(m, false) }); err != nil {
+		return nil, err
+	}
+	if !found {
 		return nil, errors.New("eigenvalues did not converge")
 	}
 	values := e.Values(nil)

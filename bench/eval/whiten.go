@@ -69,6 +69,9 @@ func LearnWhitening(ctx context.Context, s *Set, name string, dims, threads int)
 		return nil, err
 	}
 	w, err := kmeans.Whiten(ctx, source, kmeans.WhitenOptions{Dim: dims, How: v.how, Threads: threads})
+	if errors.Is(err, kmeans.ErrVariance) {
+		return nil, fmt.Errorf("%w: bank %q: %v", ErrWhitening, s.use.Bank, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("bank %q: %w", s.use.Bank, err)
 	}

@@ -11,6 +11,9 @@ var (
 	ErrTooFewRows = errors.New("fewer rows than clusters")
 )
 
+// ErrVariance is returned for rows that are to be whitened and have no variance.
+var ErrVariance = errors.New("rows do not vary")
+
 // ErrRow is returned for a row that cannot be clustered: NaN or Inf in it, or a
 // distance that float32 cannot hold.
 var ErrRow = errors.New("row to cluster")

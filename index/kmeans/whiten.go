@@ -94,7 +94,7 @@ func Whiten(ctx context.Context, s Source, o WhitenOptions) (*Whitened, error) {
 	case o.Dim < 1 || o.Dim > s.Dim():
 		return nil, fmt.Errorf("%w: %d directions of %d dimensions (keep 1 to %d)", ErrOptions, o.Dim, s.Dim(), s.Dim())
 	case s.Rows() < 2:
-		return nil, fmt.Errorf("%w: %d rows have no covariance", ErrTooFewRows, s.Rows())
+		return nil, fmt.Errorf("%w: there is one row", ErrVariance)
 	}
 	mean, err := meanOf(ctx, s, o)
 	if err != nil {
@@ -111,6 +111,17 @@ func Whiten(ctx context.Context, s Source, o WhitenOptions) (*Whitened, error) {
 	values, vectors, total, err := side(ctx, s, about, o.Dim, o)
 	if err != nil {
 		return nil, err
+	}
+	middle := 0.0 // of the moments about the origin that is what equal rows have
+	for _, x := range mean {
+		middle += x * x
+	}
+	spread := total
+	if how == DINO {
+		spread -= middle
+	}
+	if spread <= noVariance*middle {
+		return nil, fmt.Errorf("%w: all are equal, or differ by less than rounding", ErrVariance)
 	}
 	w := &Whitened{from: s, dim: o.Dim, unit: how != PCA, variances: values, total: total}
 	directions := simd.NewMatrix(o.Dim, s.Dim())
@@ -199,9 +210,6 @@ func (w *Whitened) Kept() float64 {
 	kept := 0.0
 	for _, v := range w.variances {
 		kept += max(v, 0)
-	}
-	if w.total == 0 {
-		return 1
 	}
 	return kept / w.total
 }

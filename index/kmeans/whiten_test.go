@@ -139,7 +139,7 @@ func TestWhitenEdges(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := Whiten(context.Background(), Matrix(m.Slice(0, 1)), WhitenOptions{Dim: 1}); !errors.Is(err, ErrTooFewRows) {
+	if _, err := Whiten(context.Background(), Matrix(m.Slice(0, 1)), WhitenOptions{Dim: 1}); !errors.Is(err, ErrVariance) {
 		t.Errorf("one row: %v", err)
 	}
 	bad := lopsided(60, 9)
@@ -147,12 +147,19 @@ func TestWhitenEdges(t *testing.T) {
 	if _, err := Whiten(context.Background(), Matrix(bad), WhitenOptions{Dim: 1}); !errors.Is(err, ErrRow) {
 		t.Errorf("Inf: %v", err)
 	}
+	equal := lopsided(7, 9)
+	for i := range equal.Rows {
+		copy(equal.Row(i), m.Row(2))
+	}
 	for _, how := range Whitenings { // equal rows, and fewer rows than dimensions
-		for name, m := range map[string]simd.Matrix{"zero": simd.NewMatrix(20, 4), "wide": lopsided(5, 70)} {
-			for _, x := range whitened(t, m, WhitenOptions{Dim: 4, How: how}).Data {
-				if math.IsNaN(float64(x)) || math.IsInf(float64(x), 0) {
-					t.Fatalf("%s, %s: %v", how, name, x)
-				}
+		for name, m := range map[string]simd.Matrix{"zero": simd.NewMatrix(20, 4), "equal": equal} {
+			if _, err := Whiten(context.Background(), Matrix(m), WhitenOptions{Dim: 4, How: how}); !errors.Is(err, ErrVariance) {
+				t.Errorf("%s, %s: %v", how, name, err)
+			}
+		}
+		for _, x := range whitened(t, lopsided(5, 70), WhitenOptions{Dim: 4, How: how}).Data {
+			if math.IsNaN(float64(x)) || math.IsInf(float64(x), 0) {
+				t.Fatalf("%s: %v", how, x)
 			}
 		}
 	}
