@@ -6,6 +6,8 @@ import (
 	"math"
 	"runtime"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"membank/index"
@@ -71,7 +73,11 @@ func (c Compare) Run(ctx context.Context, banks []*store.Snapshot, o RunOptions)
 		return nil, err
 	}
 	if len(rows[0]) < 2 {
-		return nil, fmt.Errorf("%w: %d row is in all banks, and two are needed", ErrTooFew, len(rows[0]))
+		var names []string
+		for _, b := range banks {
+			names = append(names, strconv.Quote(b.Bank()))
+		}
+		return nil, fmt.Errorf("%w: %s is in all of %s, and two are needed", ErrTooFew, rowsText(int64(len(rows[0]))), strings.Join(names, ", "))
 	}
 	spaces := make([]*space, len(banks))
 	for i, b := range banks {

@@ -31,7 +31,7 @@ type LabelErrorReport struct {
 	Tied       int64   `json:"tied_rows,omitempty"` // whose neighbours are all equally near, as is the next, so that row numbers chose them: no candidates
 	Seconds    float64 `json:"seconds"`
 
-	// Thresholds are the mean shares of votes for the own class, by class.
+	// Thresholds are the mean shares of votes for the own class, by class of two rows or more.
 	Thresholds []ClassThreshold `json:"thresholds"`
 	// Found are the candidates, the most doubtful first: by share of the suggested
 	// class less share of the given one, then by row.
@@ -84,6 +84,9 @@ func (l LabelErrors) Run(ctx context.Context, s *store.Snapshot, o RunOptions) (
 		mean[e.Label] = m
 	}
 	for label, m := range mean {
+		if m.rows < 2 {
+			continue // nothing could speak for it: a share of 0 says nothing
+		}
 		r.Thresholds = append(r.Thresholds, ClassThreshold{label, nameOf(s.Info().ClassNames, label), m.own / m.rows})
 	}
 	slices.SortFunc(r.Thresholds, func(a, b ClassThreshold) int {
@@ -101,8 +104,9 @@ func (l LabelErrors) Run(ctx context.Context, s *store.Snapshot, o RunOptions) (
 			continue
 		}
 		r.Disagree++
-		// A class that no row was asked of has no threshold: it cannot be suggested.
-		if m := mean[e.Suggested]; m.rows > 0 && e.Votes >= m.own/m.rows && e.Votes > e.Own {
+		// A class of which fewer than two rows were asked has no threshold: it cannot be
+		// suggested.
+		if m := mean[e.Suggested]; m.rows > 1 && e.Votes >= m.own/m.rows && e.Votes > e.Own {
 			r.Found = append(r.Found, e)
 		}
 	}

@@ -50,7 +50,7 @@ type PseudoResult struct {
 	Accepted      int64    `json:"accepted"`  // that got a label
 	Coverage      float64  `json:"coverage"`  // accepted / rows
 	Labelled      int64    `json:"labelled"`  // accepted rows that have a label to compare with
-	Precision     *float64 `json:"precision"` // of these, the right ones; null if there are none
+	Precision     *float64 `json:"precision"` // of these, the right ones; null if there are none, or the gallery has no class of theirs
 
 	// Results are the curve: what a least confidence alone would accept.
 	Results []CoverageAt `json:"results"`
@@ -123,9 +123,13 @@ func (e PseudoLabels) Evaluate(ctx context.Context, train, test *Set, o RunOptio
 		return nil, err
 	}
 	r.K, r.Classes, r.Notes = asked.result.Results[0].K, asked.result.Classes, asked.result.Notes
-	r.Accepted, r.Labelled, r.Coverage, r.Precision = accepted.rows, accepted.labelled, share(accepted.rows, r.Rows), accepted.precision()
+	precision := counts.precision
+	if n := asked.result.TestRows; n > 0 && asked.result.UnseenQueries == n { // none could be right
+		precision = func(counts) *float64 { return nil }
+	}
+	r.Accepted, r.Labelled, r.Coverage, r.Precision = accepted.rows, accepted.labelled, share(accepted.rows, r.Rows), precision(accepted)
 	for i, c := range curve {
-		r.Results = append(r.Results, CoverageAt{float64(i) / curvePoints, c.rows, share(c.rows, r.Rows), c.labelled, c.precision()})
+		r.Results = append(r.Results, CoverageAt{float64(i) / curvePoints, c.rows, share(c.rows, r.Rows), c.labelled, precision(c)})
 	}
 	r.Seconds = time.Since(start).Seconds()
 	return r, nil

@@ -129,6 +129,21 @@ type judged struct {
 	easy, hard, junk, ok []int64
 }
 
+// twice is a row of two lists, −1 if there is none.
+func (j judged) twice() int64 {
+	lists := [][]int64{j.easy, j.hard, j.junk, j.ok}
+	seen := map[int64]int{}
+	for i, list := range lists {
+		for _, row := range list {
+			if at, has := seen[row]; has && at != i {
+				return row
+			}
+			seen[row] = i
+		}
+	}
+	return -1
+}
+
 // resolve finds the rows of all lists. It also tells whether they are revisited.
 func (g *GroundTruth) resolve(ctx context.Context, queries, gallery *Set) (of map[int64]judged, revisited bool, err error) {
 	rows, err := newByName(ctx, gallery)
@@ -186,6 +201,9 @@ func (g *GroundTruth) resolve(ctx context.Context, queries, gallery *Set) (of ma
 		}
 		if err != nil {
 			return nil, false, fmt.Errorf("query %s: %w", name, err)
+		}
+		if twice := j.twice(); twice >= 0 {
+			return nil, false, fmt.Errorf("query %s: %w: row %d of bank %q is in two of its lists (easy, hard, junk and ok have no row in common)", name, ErrGroundTruth, twice, gallery.use.Bank)
 		}
 		if _, twice := of[row]; twice {
 			return nil, false, fmt.Errorf("%w: query %s occurs twice", ErrGroundTruth, name)
