@@ -41,6 +41,11 @@
 //   - A label of the query set that the gallery lacks counts as wrong, and is
 //     counted. Where both banks name their classes, names are matched, not
 //     numbers.
+//   - What labels alone decide is refused ([ErrForegone]): an accuracy where the gallery
+//     has one class is 1, and 0 where it has no class of the queries, whatever the
+//     embeddings. Figures in [Figures] that would be so are missing, with the reason.
+//   - Queries that are as near to the next row as to all that vote are counted: row
+//     numbers chose the voters. A zero query is one, and so are those of a heap.
 //   - Leave-one-out leaves out the row, not the first neighbour: with an exact
 //     duplicate, or un-normalised inner products, the two differ.
 //   - A weight that underflows float64, beyond 745 T behind the best, is no vote.
