@@ -60,7 +60,6 @@ var unreproduced = []struct{ pattern, why string }{
 	{"*/*/float64_stable_T0.07/*/queries_*", "queries that float32 may decide otherwise; TestReferencePredictions compares the gap of each"},
 	{"collapsed/knn/*/*/*", "cosines lie within float32's rounding: the data's README forbids to compare"},
 	{"nostopgrad_mild/knn/*/*/*", "the same"},
-	{"collapsed/retrieval/*", "the same"}, {"nostopgrad_mild/retrieval/*", "the same"},
 	{"collapsed/neighbours/*", "the same, and FAISS's expanded L2 in float32"}, {"nostopgrad_mild/neighbours/*", "the same"},
 	{"collapsed/diagnostics_views/instance_retrieval_top1_v1_to_v2", "the same"},
 	{"nostopgrad_mild/diagnostics_views/instance_retrieval_top1_v1_to_v2", "the same"},

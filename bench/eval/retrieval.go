@@ -73,14 +73,16 @@ type RetrievalResult struct {
 //   - MAP@R is (1/R) Σ_{i≤R} P(i)·rel(i) (Musgrave et al. 2020).
 //   - NDCG@10_binary has gains 1 and discounts 1/log2(rank+1).
 //
-// The search is exact, and rank ties fall to the smaller row. It costs a full ranking,
-// N log N, for each query; batches of queries keep it within RunOptions.Memory (0: 1 GiB),
-// but one ranking, 48 bytes a row, is always held.
+// Rankings are exact: by scores of float64, ties to the smaller row. Nothing is sorted
+// but the relevant rows: the ranks of those are counted (rankings.go), in 2·dim operations
+// of float64 for each query and row of the gallery, which is read twice for a batch of
+// queries. Batches keep it within RunOptions.Memory (0: 1 GiB), of which a relevant row
+// of a query takes some 50 bytes; one query is always asked.
 // The figures are the same for any threads, memory and SIMD level.
 func (e Retrieval) Evaluate(ctx context.Context, queries, gallery *Set, o RunOptions) (*RetrievalResult, error) {
 	start := time.Now()
 	if o.Memory <= 0 {
-		o.Memory = index.DefaultMemory // rankings are long, and every batch reads the gallery
+		o.Memory = index.DefaultMemory // every batch reads the gallery
 	}
 	o.defaults()
 	if err := e.defaults(queries, gallery); err != nil {
@@ -96,8 +98,7 @@ func (e Retrieval) Evaluate(ctx context.Context, queries, gallery *Set, o RunOpt
 		Metric: e.Metric, QuerySet: queries.use, Gallery: gallery.use, Dim: gallery.dim,
 		Transforms: gallery.made, SelfExcluded: e.LeaveOneOut, Exact: true,
 	}
-	o.NoCodes = true // they prove that rows are far, and here every row has a rank
-	a := &asking{queries: queries, gallery: gallery, k: math.MaxInt64, metric: e.Metric.search(), leave: e.LeaveOneOut, run: o}
+	a := &asking{queries: queries, gallery: gallery, metric: e.Metric.search(), leave: e.LeaveOneOut, run: o}
 	var err error
 	if e.Truth != nil {
 		err = e.byTruth(ctx, a, r)
@@ -226,14 +227,24 @@ func (e *Retrieval) byLabels(ctx context.Context, a *asking, r *RetrievalResult)
 		}
 		return rows > 0
 	}
+	members := make([][]int64, len(classes.labels)) // ascending
+	for row, c := range classOf {
+		if c >= 0 {
+			members[c] = append(members[c], int64(row))
+		}
+	}
+	marked := func(row int64) []int64 {
+		class, _ := relevant(row)
+		return members[class]
+	}
 	sum := newRankSums(e.K)
-	if err := a.each(ctx, func(rows []int64, hits [][]index.Hit) error {
+	if err := a.rankings(ctx, marked, func(rows []int64, places [][]place) error {
 		scores := make([]*rankScore, len(rows))
 		parallel(len(rows), a.run.Threads, func(i int) {
-			class, n := relevant(rows[i])
+			_, n := relevant(rows[i])
 			scores[i] = newRankScore(e.K, n)
-			for _, h := range hits[i] {
-				scores[i].next(classOf[h.Row] == int64(class))
+			for _, p := range places[i] {
+				scores[i].find(p.rank)
 			}
 		})
 		for i, s := range scores {
@@ -280,7 +291,6 @@ func (e *Retrieval) byLabels(ctx context.Context, a *asking, r *RetrievalResult)
 type rankScore struct {
 	k        []int
 	relevant int64 // in all
-	at       int64 // rows seen
 	found    int64
 	first    int64   // rank of the first found, from 1
 	inR      int64   // found among the first `relevant` rows
@@ -294,32 +304,28 @@ func newRankScore(k []int, relevant int64) *rankScore {
 	return &rankScore{k: k, relevant: relevant, hits: make([]int64, len(k))}
 }
 
-// next takes the next row of the ranking.
-func (s *rankScore) next(relevant bool) {
-	s.at++
-	if !relevant {
-		return
-	}
+// find takes the rank of the next relevant row, from 1.
+func (s *rankScore) find(rank int64) {
 	before := 1.0
-	if s.at > 1 {
-		before = float64(s.found) / float64(s.at-1)
+	if rank > 1 {
+		before = float64(s.found) / float64(rank-1)
 	}
 	s.found++
-	precision := float64(s.found) / float64(s.at)
+	precision := float64(s.found) / float64(rank)
 	s.ir += precision
 	s.area += (before + precision) / 2
 	if s.first == 0 {
-		s.first = s.at
+		s.first = rank
 	}
-	if s.at <= s.relevant {
+	if rank <= s.relevant {
 		s.inR++
 		s.mapR += precision
 	}
-	if s.at <= ndcgDepth {
-		s.gain += 1 / math.Log2(float64(s.at+1))
+	if rank <= ndcgDepth {
+		s.gain += 1 / math.Log2(float64(rank+1))
 	}
 	for i, k := range s.k {
-		if s.at <= int64(k) {
+		if rank <= int64(k) {
 			s.hits[i]++
 		}
 	}

@@ -6,10 +6,9 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
-
-	"membank/index"
 )
 
 // GroundTruth names the rows that each query should find, as the revisited Oxford
@@ -144,6 +143,13 @@ func (j judged) twice() int64 {
 	return -1
 }
 
+// rows are those of all lists, each once, ascending.
+func (j judged) rows() []int64 {
+	all := slices.Concat(j.easy, j.hard, j.junk, j.ok)
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
 // resolve finds the rows of all lists. It also tells whether they are revisited.
 func (g *GroundTruth) resolve(ctx context.Context, queries, gallery *Set) (of map[int64]judged, revisited bool, err error) {
 	rows, err := newByName(ctx, gallery)
@@ -256,7 +262,8 @@ func (e *Retrieval) byTruth(ctx context.Context, a *asking, r *RetrievalResult) 
 	for i := range sums {
 		sums[i] = &truthSums{k: e.K, precision: make([]float64, len(e.K))}
 	}
-	if err := a.each(ctx, func(rows []int64, hits [][]index.Hit) error {
+	marked := func(row int64) []int64 { return truth[row].rows() }
+	if err := a.rankings(ctx, marked, func(rows []int64, places [][]place) error {
 		scores := make([][]*truthScore, len(rows))
 		parallel(len(rows), a.run.Threads, func(i int) {
 			scores[i] = make([]*truthScore, len(difficulties))
@@ -265,7 +272,7 @@ func (e *Retrieval) byTruth(ctx context.Context, a *asking, r *RetrievalResult) 
 				if a.leave {
 					self = rows[i]
 				}
-				scores[i][d] = scoreTruth(e.K, level, truth[rows[i]], self, hits[i])
+				scores[i][d] = scoreTruth(e.K, level, truth[rows[i]], self, places[i])
 			}
 		})
 		for i, row := range rows {
@@ -302,8 +309,9 @@ type truthScore struct {
 }
 
 // scoreTruth walks a ranking with the junk taken out; nil if there is nothing to find.
+// places are those of all listed rows, best first.
 // self is the query's own row where it is not ranked: nobody is asked to find it.
-func scoreTruth(k []int, level difficulty, j judged, self int64, hits []index.Hit) *truthScore {
+func scoreTruth(k []int, level difficulty, j judged, self int64, places []place) *truthScore {
 	find, junk := level.find(j)
 	wanted := map[int64]bool{} // false: junk
 	for _, list := range junk {
@@ -324,13 +332,15 @@ func scoreTruth(k []int, level difficulty, j judged, self int64, hits []index.Hi
 		return nil
 	}
 	s := &truthScore{rankScore: newRankScore(k, n)}
-	for _, h := range hits {
-		find, listed := wanted[h.Row]
-		if listed && !find {
-			continue
-		}
-		if s.next(find); find {
-			s.last = s.at
+	above := int64(0) // junk
+	for _, p := range places {
+		find, listed := wanted[p.row]
+		switch {
+		case find:
+			s.last = p.rank - above
+			s.find(s.last)
+		case listed:
+			above++
 		}
 	}
 	return s
