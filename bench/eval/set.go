@@ -114,7 +114,7 @@ func (s *Set) Keys(ctx context.Context) ([]string, error) {
 // asking is a search for the neighbours of many queries, a batch at a time.
 type asking struct {
 	queries, gallery *Set
-	k                int64 // beyond the gallery's rows: a full ranking
+	k                int64 // neighbours of each
 	metric           index.Metric
 	leave            bool                                         // a query does not get its own row number
 	wanted           func(row int64) bool                         // which queries are asked; nil: all
