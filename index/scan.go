@@ -44,16 +44,11 @@ func (p *pass) run(ctx context.Context) error {
 	}
 	cuts := p.cuts()
 	if p.cascade != nil && p.seedPanels > 0 {
-		seeds := make([]int32, p.seedPanels)
-		for i := range seeds {
-			seeds[i] = int32(i)
-		}
 		seeded := (blocks + p.seedStride - 1) / p.seedStride
 		if err := p.work(ctx, seeded, nil, func(w *worker, i int) error {
-			return w.view(i*p.seedStride, seeds, func(b *store.Block) error {
-				lanes := min(p.seedPanels, b.Lanes/simd.PanelRows) * simd.PanelRows
-				p.seen.Add(int64(lanes))
-				return w.scan(ctx, b, 0, lanes, w.all)
+			return w.seed(i*p.seedStride, func(b *store.Block) error {
+				p.seen.Add(int64(b.Lanes))
+				return w.scan(ctx, b, 0, b.Lanes, w.all)
 			})
 		}); err != nil {
 			return err
