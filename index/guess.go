@@ -139,19 +139,11 @@ func seedRank(mean float64) (r int) {
 
 // repeat asks the queries again whose guess was too high.
 func (p *pass) repeat(hits [][]Hit, ask func(b batch, cautious bool) (*pass, [][]Hit, error)) error {
-	b := batch{queries: simd.NewMatrix(len(p.again), p.queries.Dim), norms: make([]float64, len(p.again))}
-	for i, q := range p.again {
-		copy(b.queries.Row(i), p.queries.Row(q))
-		b.norms[i] = p.norms[q]
-		if p.exclude != nil {
-			b.exclude = append(b.exclude, p.exclude[q])
-		}
-		if p.known != nil {
-			b.known = append(b.known, p.known[q])
-		}
+	for _, q := range p.again {
 		p.budget.take(-int64(len(hits[q])) * hitBytes)
 	}
-	_, better, err := ask(b, true)
+	asked := p.asked()
+	_, better, err := ask(asked.pick(p.again), true)
 	if err != nil {
 		return err
 	}

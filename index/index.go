@@ -13,8 +13,8 @@ import (
 )
 
 // Index searches one snapshot of a bank. It holds little but the snapshot and the
-// basis of its codes (see mostSeedBytes), so it costs next to nothing to make, is safe for concurrent
-// use, and is done when the snapshot is closed.
+// basis of its codes (see mostSeedBytes), so it costs next to nothing to make, is safe
+// for concurrent use, and is done when the snapshot is closed.
 type Index struct {
 	rows    int64
 	dim     int

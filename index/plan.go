@@ -38,7 +38,7 @@ type batch struct {
 	norms   []float64
 	exclude []int64   // nil, or one a query
 	known   []float32 // nil, or Options.Floors of the queries
-	order   []int     // which query of the caller's each is; nil: they are in order
+	order   []int     // which query each is of those it was picked from; nil: they are in order
 }
 
 // batch is what a pass over queries first..last asks.
@@ -51,6 +51,11 @@ func (o *Options) batch(queries simd.Matrix, norms []float64, first, last int) b
 		b.known = o.Floors[first:last]
 	}
 	return b
+}
+
+// asked is what the pass asks.
+func (p *pass) asked() batch {
+	return batch{queries: p.queries, norms: p.norms, exclude: p.exclude, known: p.known}
 }
 
 // arranged sorts the queries of a batch as the first stage of codes wants them: those
@@ -67,14 +72,19 @@ func (ix *Index) arranged(b batch, o *Options) batch {
 	} else {
 		b.order = sortedBy(b.queries.Rows, func(q int) float32 { return simd.Dot(b.queries.Row(q), ix.basis.mean) })
 	}
-	to := batch{queries: simd.NewMatrix(b.queries.Rows, b.queries.Dim), norms: make([]float64, len(b.norms)), order: b.order}
+	return b.pick(b.order)
+}
+
+// pick is a batch of some of the queries, in that order.
+func (b *batch) pick(order []int) batch {
+	to := batch{queries: simd.NewMatrix(len(order), b.queries.Dim), norms: make([]float64, len(order)), order: order}
 	if b.exclude != nil {
-		to.exclude = make([]int64, len(b.exclude))
+		to.exclude = make([]int64, len(order))
 	}
 	if b.known != nil {
-		to.known = make([]float32, len(b.known))
+		to.known = make([]float32, len(order))
 	}
-	for i, q := range b.order {
+	for i, q := range order {
 		copy(to.queries.Row(i), b.queries.Row(q))
 		to.norms[i] = b.norms[q]
 		if b.exclude != nil {

@@ -59,23 +59,15 @@ func (p *pass) firstDims() int {
 // queries and the codes of one block. A block that cannot be read, for the search to
 // say, costs nothing with all dims.
 func (p *pass) tryDims(dims int) (cost float64) {
-	some := simd.NewMatrix(min(shortenSample, p.queries.Rows), p.queries.Dim)
-	norms := make([]float64, some.Rows)
-	var known []float32
-	if p.known != nil {
-		known = make([]float32, some.Rows)
+	order := make([]int, min(shortenSample, p.queries.Rows))
+	for i := range order {
+		order[i] = i * p.queries.Rows / len(order)
 	}
-	for i := range some.Rows {
-		q := i * p.queries.Rows / some.Rows
-		copy(some.Row(i), p.queries.Row(q))
-		norms[i] = p.norms[q]
-		if known != nil {
-			known[i] = p.known[q]
-		}
-	}
+	asked := p.asked()
+	some := asked.pick(order)
 	o := p.o
 	o.firstDims, o.Progress = dims, nil
-	w := newPass(p.ix, o, newBudget(o.Memory), some, norms, known, route{}).newWorker(0, 1)
+	w := newPass(p.ix, o, newBudget(o.Memory), some.queries, some.norms, some.known, route{}).newWorker(0, 1)
 	cost = math.Inf(1)
 	err := w.sift.codes(p.ix.blocks/2, func(v []byte) error {
 		if v == nil {

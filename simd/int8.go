@@ -210,7 +210,7 @@ func CodeDots(out []int32, codes []uint8, rows []int32, query []int8, start int3
 		beyond |= int64(r) | (last - int64(r))
 	}
 	if beyond < 0 {
-		panic(fmt.Sprintf("simd: a row of %d is asked for, there are %d", slices.Max(rows), last+1))
+		panic(fmt.Sprintf("simd: rows %d to %d of %d", slices.Min(rows), slices.Max(rows), last+1))
 	}
 	dots := active.Load().codes.dots
 	if whole := len(rows) &^ 3; whole > 0 {
