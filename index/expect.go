@@ -129,7 +129,7 @@ func (ix *Index) searchFrom(ctx context.Context, queries simd.Matrix, o Options,
 	budget, each := newBudget(o.Memory), ix.passQueries(o)
 	for first := 0; first < queries.Rows; first += each {
 		last := min(first+each, queries.Rows)
-		part := ix.arranged(o.batch(queries, norms, first, last), &o)
+		part := ix.arranged(o.batch(queries, norms, first, last), &o, false)
 		p := newPass(ix, o, budget, part.queries, part.norms, nil, route{})
 		p.exclude = part.exclude
 		p.cautious, p.seedPanels = true, 0

@@ -42,7 +42,7 @@ func newGrouping(l *Lists, dim int, runs []run, threads int) (*grouping, error) 
 		return cmp.Or(cmp.Compare(a.block, b.block), cmp.Compare(a.from, b.from))
 	})
 	var err error
-	g.centroids, err = FromMatrix(l.Centroids, MatrixOptions{Threads: threads})
+	g.centroids, err = FromMatrix(l.Centroids, MatrixOptions{NoCodes: true, Threads: threads})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrLists, err)
 	}
@@ -135,8 +135,9 @@ func (g *grouping) visitors(all []visit) *visitors {
 }
 
 // pieces divides the runs that have visitors into parts of one block each, of some
-// work each: piece i is runs[cuts[i]:cuts[i+1]].
-func (g *grouping) pieces(v *visitors, threads, dim int) (runs []run, cuts []int) {
+// work each: piece i is runs[cuts[i]:cuts[i+1]]. Effort is how many multiply-adds all
+// are.
+func (g *grouping) pieces(v *visitors, threads, dim int) (runs []run, cuts []int, effort float64) {
 	total := 0.0
 	for _, r := range g.runs {
 		if n := len(v.of(r.list)); n > 0 && r.from < r.to {
@@ -153,5 +154,5 @@ func (g *grouping) pieces(v *visitors, threads, dim int) (runs []run, cuts []int
 		}
 		work += float64(len(v.of(r.list))) * float64(r.lanes())
 	}
-	return runs, append(cuts, len(runs))
+	return runs, append(cuts, len(runs)), total * float64(dim)
 }

@@ -31,9 +31,10 @@ type Index struct {
 
 	basis  *Basis // nil: no codes
 	codes  func() codesView
-	small  bool      // use codes for few rows, too
-	seeds  *sync.Map // of seedPart: *store.Block, what is kept of the seed; nil: nothing
-	broken error     // what is wrong with the basis; for Search to say
+	small  bool       // use codes for few rows, too
+	spare  *sync.Pool // of *worker, for their scratch; nil: it is not kept
+	seeds  *sync.Map  // of seedPart: *store.Block, what is kept of the seed; nil: nothing
+	broken error      // what is wrong with the basis; for Search to say
 }
 
 // view lends block i to fn, which may use it until it returns, but of its columns
@@ -48,6 +49,7 @@ func New(s *store.Snapshot) *Index {
 		dim:     info.Dim,
 		blocks:  s.Blocks(),
 		maxNorm: s.MaxNorm(),
+		spare:   new(sync.Pool),
 		seeds:   new(sync.Map),
 		reader:  func() view { return s.NewReader().ViewPanels },
 	}
@@ -203,7 +205,7 @@ func (ix *Index) Search(ctx context.Context, queries simd.Matrix, o Options) (Re
 			r.Stats.Passes++
 			return p, hits, err
 		}
-		part := ix.arranged(o.batch(queries, norms, first, last), &o)
+		part := ix.arranged(o.batch(queries, norms, first, last), &o, lists.group != nil)
 		p, hits, err := ask(part, false)
 		if err == nil && len(p.again) > 0 {
 			err = p.repeat(hits, ask)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"runtime"
+	"sync"
 
 	"membank/simd"
 	"membank/store"
@@ -68,7 +69,7 @@ func FromMatrix(m simd.Matrix, o MatrixOptions) (*Index, error) {
 			blocks[i] = blockOf(m.Slice(first, last), norms[first:last], first)
 		}
 	})
-	ix := &Index{rows: int64(m.Rows), dim: m.Dim, blocks: len(blocks), inMemory: true}
+	ix := &Index{rows: int64(m.Rows), dim: m.Dim, blocks: len(blocks), inMemory: true, spare: new(sync.Pool)}
 	for _, b := range blocks {
 		ix.maxNorm = max(ix.maxNorm, b.MaxNorm)
 	}

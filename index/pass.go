@@ -102,7 +102,9 @@ func newPass(ix *Index, o Options, b *budget, queries simd.Matrix, norms []float
 		each = o.K + o.room()
 	}
 	p.slab = each > 0
-	p.plan()
+	if p.group == nil {
+		p.plan()
+	}
 	slab := make([]Hit, each*queries.Rows)
 	for q := range p.tops {
 		p.tops[q].Reset(o.K, o.room(), p.least(q), slab[q*each:][:0:each])

@@ -60,12 +60,12 @@ func (p *pass) asked() batch {
 
 // arranged sorts the queries of a batch as the first stage of codes wants them: those
 // of a tile share their step and the weights of what a bound grants to all rows.
-func (ix *Index) arranged(b batch, o *Options) batch {
+func (ix *Index) arranged(b batch, o *Options, byList bool) batch {
 	if b.queries.Rows <= 1 || !ix.useCodes(o) {
 		return b
 	}
 	if o.Metric == Cosine {
-		if b.queries.Rows <= simd.TileQueries {
+		if b.queries.Rows <= simd.TileQueries || byList { // of those of lists all have one step
 			return b
 		}
 		b.order = ix.basis.alike(b.queries, b.norms, o.Threads)
@@ -168,10 +168,6 @@ func (p *pass) plan() {
 		return
 	}
 	p.pairs = simd.NewPairQueries(p.rows)
-	if p.group != nil {
-		p.cascade = newCascade(p.ix.basis, p.o.Metric, p.rows, p, true)
-		return
-	}
 	p.cascade = newCascade(p.ix.basis.shortened(p.firstDims()), p.o.Metric, p.rows, p, false)
 	for t := range p.tiles {
 		p.tiles[t].sieve = &p.cascade.tiles[t]

@@ -17,8 +17,9 @@ import (
 //	rest      those further lists that can improve on that      sifted
 //	more      what is missing to k hits, with four times as many lists
 //
-// Without codes nothing is scouted, and the nearest lists with k rows are scanned
-// before the others of the first round. Few rounds are best: vectors lie scattered, and what
+// A round that reads less than plainRows rows for a query does without codes, and
+// so do all where the bank has none. Where nothing is scouted for many rows, the
+// nearest lists with k rows are scanned before the others of the first round. Few rounds are best: vectors lie scattered, and what
 // reads one row of a panel for one query has read most of it for all others.
 //
 // Within the lists it reads an answer is exact: the k best of their rows, bit for
@@ -38,16 +39,20 @@ func (p *pass) runLists(ctx context.Context) error {
 		return err
 	}
 	first := make([][]near, len(nearest))
+	effort := 0.0
 	for q, lists := range nearest {
 		if !p.o.ranged() { // otherwise there is a floor
 			first[q] = lists[:p.lists.first(lists, p.o.K)]
 		}
+		for _, l := range first[q] {
+			effort += float64(p.group.rows[l.list]) * float64(p.ix.dim)
+		}
 	}
-	scouted, err := p.scout(ctx, first)
+	scouted, err := p.scout(ctx, first, effort)
 	if err != nil {
 		return err
 	}
-	blind := !scouted && !p.knowsFloors() && !p.o.ranged()
+	blind := !scouted && p.many(effort) && !p.knowsFloors() && !p.o.ranged()
 	var visits []visit
 	taken := make([]int, p.queries.Rows) // lists that were read or passed over
 	strays := p.group.rows[p.group.Strays()] > 0
@@ -192,20 +197,52 @@ func (p *pass) round(ctx context.Context, visits []visit, plain bool) error {
 		}
 	}
 	v := p.group.visitors(visits)
-	runs, cuts := p.group.pieces(v, p.o.Threads, p.ix.dim)
-	return p.work(ctx, len(cuts)-1, nil, func(w *worker, i int) error {
+	runs, cuts, effort := p.group.pieces(v, p.o.Threads, p.ix.dim)
+	coded := !plain && p.code(effort)
+	return p.work(ctx, len(cuts)-1, effort, nil, func(w *worker, i int) error {
 		part := runs[cuts[i]:cuts[i+1]]
-		if plain || p.cascade == nil {
-			return w.view(int(part[0].block), nil, func(b *store.Block) error {
-				for _, r := range part {
-					if err := w.scanRun(ctx, b, r, v.of(r.list)); err != nil {
-						return err
-					}
-				}
-				return nil
-			})
+		if !coded {
+			return w.scanRuns(ctx, part, v)
 		}
 		return w.siftRuns(ctx, part, v)
+	})
+}
+
+// plainRows for a query in the mean take less time than its codes.
+var plainRows = 4096.0
+
+// many says whether lists of so many multiply-adds have more.
+func (p *pass) many(effort float64) bool { return effort >= plainRows*p.effort(1) }
+
+// code says whether they are read by codes, for which it prepares the queries the first
+// time.
+func (p *pass) code(effort float64) bool {
+	if p.cascade == nil && p.many(effort) && p.ix.useCodes(&p.o) {
+		p.pairs = simd.NewPairQueries(p.rows)
+		p.cascade = newCascade(p.ix.basis, p.o.Metric, p.rows, p, true)
+	}
+	return p.cascade != nil
+}
+
+// scanRuns answers the visitors of some runs of one block without codes.
+func (w *worker) scanRuns(ctx context.Context, runs []run, v *visitors) error {
+	w.some = w.some[:0]
+	for _, r := range runs {
+		panel := r.from / simd.PanelRows
+		if n := len(w.some); n > 0 && w.some[n-1] == panel {
+			panel++ // it has rows of both runs
+		}
+		for ; panel*simd.PanelRows < r.to; panel++ {
+			w.some = append(w.some, panel)
+		}
+	}
+	return w.view(int(runs[0].block), w.some, func(b *store.Block) error {
+		for _, r := range runs {
+			if err := w.scanRun(ctx, b, r, v.of(r.list)); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }
 

@@ -223,6 +223,7 @@ func TestProbesAgainstReference(t *testing.T) {
 					o.Probes = most
 				}
 				ix := g.index(t, 32*rapid.IntRange(1, 9).Draw(t, "block"), rapid.Bool().Draw(t, "coded"))
+				defer codeListsFrom(rapid.SampledFrom([]float64{0, 50, plainRows}).Draw(t, "coded from"))()
 				r, err := ix.Search(t.Context(), queries, o)
 				if errors.Is(err, ErrOverflow) {
 					return
@@ -256,9 +257,17 @@ func lookAtLists() (restore func()) {
 	return func() { leastBounded = was }
 }
 
+// codeListsFrom lets searches of so many rows for each query use codes.
+func codeListsFrom(rows float64) (restore func()) {
+	was := plainRows
+	plainRows = rows
+	return func() { plainRows = was }
+}
+
 // Where rows lie in tight clusters an exact search leaves most lists out.
 func TestExactLeavesListsOut(t *testing.T) {
 	defer lookAtLists()()
+	defer codeListsFrom(0)()
 	rng := rand.New(rand.NewPCG(4, 4))
 	const clusters, dim = 60, 24
 	centres := simd.NewMatrix(clusters, dim)
@@ -288,6 +297,7 @@ func TestExactLeavesListsOut(t *testing.T) {
 // The floor that scouts find is reached by K rows that a query may have, in the lists
 // it reads, and by few more.
 func TestScoutsFindFloors(t *testing.T) {
+	defer codeListsFrom(0)()
 	ctx := context.Background()
 	m := simd.NewMatrix(4100, 96)
 	sslLike(m, 5)
@@ -321,7 +331,7 @@ func TestScoutsFindFloors(t *testing.T) {
 			for q := range p.exclude {
 				p.exclude[q] = best.Hits[q][0].Row
 			}
-			if ok, err := p.scout(ctx, nearest); err != nil || !ok {
+			if ok, err := p.scout(ctx, nearest, p.effort(int(ix.rows))); err != nil || !ok {
 				t.Fatalf("%v, k %d: scouted %v, %v", metric, k, ok, err)
 			}
 			above := 0
@@ -354,6 +364,7 @@ func TestScoutsFindFloors(t *testing.T) {
 // The share of exact answers found rises with the number of lists and is 1, with
 // the same bits, when all are read.
 func TestRecallLadder(t *testing.T) {
+	defer codeListsFrom(0)()
 	m := simd.NewMatrix(4200, 48)
 	sslLike(m, 3)
 	b := newBank(m.Slice(0, 4000), nil, 512)

@@ -83,6 +83,13 @@ func init() {
 // their own do with start.
 func parallel(threads, n int, start func() (do func(i int))) {
 	threads = max(1, min(threads, n))
+	if threads == 1 { // a goroutine costs more than a small n
+		do := start()
+		for i := range n {
+			do(i)
+		}
+		return
+	}
 	var wg sync.WaitGroup
 	for id := range threads {
 		wg.Go(func() {

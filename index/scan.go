@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"math/bits"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -19,7 +20,7 @@ const (
 	// pass over them.
 	groupBytes = 512 << 10
 	// A tile of fewer queries than tileFrom is scanned query by query.
-	tileFrom = 2
+	tileFrom = 4
 	// With copyFrom tiles or more the panels of a group are first copied from
 	// the mapping, where they lie at any offset, to an aligned buffer.
 	copyFrom = 3
@@ -28,6 +29,8 @@ const (
 	// A block is cut into pieces where there are few blocks for many workers,
 	// but not into pieces of less than pieceWork multiply-adds.
 	pieceWork = 8 << 20
+	// Another worker is worth waking for workerWork multiply-adds.
+	workerWork = 1 << 20
 	// piecesEach is the number of pieces for each worker, if need be, so that
 	// none of them waits long for the last.
 	piecesEach = 4
@@ -39,13 +42,14 @@ func (p *pass) run(ctx context.Context) error {
 	if blocks == 0 || p.queries.Rows == 0 {
 		return nil
 	}
+	defer p.done()
 	if p.group != nil {
 		return p.runLists(ctx)
 	}
 	cuts := p.cuts()
 	if p.cascade != nil && p.seedPanels > 0 {
 		seeded := (blocks + p.seedStride - 1) / p.seedStride
-		if err := p.work(ctx, seeded, nil, func(w *worker, i int) error {
+		if err := p.work(ctx, seeded, p.effort(seeded*p.seedPanels*simd.PanelRows), nil, func(w *worker, i int) error {
 			return w.seed(i*p.seedStride, func(b *store.Block) error {
 				p.seen.Add(int64(b.Lanes))
 				return w.scan(ctx, b, 0, b.Lanes, w.all)
@@ -75,7 +79,7 @@ func (p *pass) runPart(ctx context.Context, cuts int) error {
 			p.progress((float64(p.after) + done*float64(p.upTo-p.after)) / wholeBlock)
 		}
 	}
-	return p.work(ctx, p.ix.blocks*cuts, progress, func(w *worker, i int) error {
+	return p.work(ctx, p.ix.blocks*cuts, p.effort(int(p.ix.rows)), progress, func(w *worker, i int) error {
 		block, piece := i/cuts, i%cuts
 		if p.cascade != nil {
 			return w.siftPiece(ctx, block, piece, cuts)
@@ -100,9 +104,15 @@ func (p *pass) pieceOf(block, panels, piece, cuts int) (from, to int) {
 	return skip + panels*piece/cuts, skip + panels*(piece+1)/cuts
 }
 
-// work calls do for each of some pieces, with all workers.
-func (p *pass) work(ctx context.Context, pieces int, progress func(done float64), do func(w *worker, piece int) error) error {
-	workers := min(p.o.Threads, pieces)
+// effort is how many multiply-adds all queries take for so many rows.
+func (p *pass) effort(rows int) float64 {
+	return float64(rows) * float64(p.queries.Rows) * float64(p.ix.dim)
+}
+
+// work calls do for each of some pieces, with as many workers as so many multiply-adds
+// are worth.
+func (p *pass) work(ctx context.Context, pieces int, effort float64, progress func(done float64), do func(w *worker, piece int) error) error {
+	workers := min(p.o.Threads, max(1, pieces), 1+int(min(effort/workerWork, 1<<20)))
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	for len(p.workers) < workers {
@@ -114,31 +124,32 @@ func (p *pass) work(ctx context.Context, pieces int, progress func(done float64)
 		done int64
 		wg   sync.WaitGroup
 	)
-	for id := range workers {
-		wg.Go(func() {
-			w := p.worker(id, workers)
-			for {
-				piece := int(next.Add(1)) - 1
-				if piece >= pieces || ctx.Err() != nil {
-					break
-				}
-				if err := do(w, piece); err != nil {
-					stop(err)
-					break
-				}
-				if progress != nil {
-					mu.Lock()
-					done++
-					progress(float64(done) / float64(pieces))
-					mu.Unlock()
-				}
+	one := func(id int) {
+		w := p.worker(id, workers)
+		for {
+			piece := int(next.Add(1)) - 1
+			if piece >= pieces || ctx.Err() != nil {
+				break
 			}
-			mu.Lock()
-			p.stats.add(w.stats)
-			w.stats = Stats{}
-			mu.Unlock()
-		})
+			if err := do(w, piece); err != nil {
+				stop(err)
+				break
+			}
+			if progress != nil {
+				mu.Lock()
+				done++
+				progress(float64(done) / float64(pieces))
+				mu.Unlock()
+			}
+		}
+		mu.Lock()
+		p.stats.add(w.stats)
+		mu.Unlock()
 	}
+	for id := 1; id < workers; id++ {
+		wg.Go(func() { one(id) })
+	}
+	one(0)
 	wg.Wait()
 	return context.Cause(ctx)
 }
@@ -164,49 +175,90 @@ type worker struct {
 	row         []float32
 	tile        simd.TileScores
 	sift        *sift
+	some        []int32                 // panels of some runs
 	waiting     [simd.TileQueries][]Hit // see collect
 	loose       []tile                  // of a list, see packed
 	gathered    simd.Matrix
 	stats       Stats
 }
 
-// worker is that of the last work, if there was one: lists are read in rounds.
+// worker is that of the last work or, for its scratch, of another pass, if there is
+// one.
 func (p *pass) worker(id, workers int) *worker {
-	if p.workers[id] == nil || p.group == nil {
-		p.workers[id] = p.newWorker(id, workers)
+	w := p.workers[id]
+	if w == nil {
+		w = p.ix.spareWorker()
+		p.workers[id] = w
 	}
-	return p.workers[id]
+	w.begin(p, id, workers)
+	return w
 }
 
-func (p *pass) newWorker(id, workers int) *worker {
+// done lends what the workers of the pass hold to others.
+func (p *pass) done() {
+	for _, w := range p.workers {
+		if w != nil {
+			w.pass = nil
+			clear(w.all)
+			if p.ix.spare != nil {
+				p.ix.spare.Put(w)
+			}
+		}
+	}
+	p.workers = nil
+}
+
+// spareWorker is one that another pass is done with, or a new one.
+func (ix *Index) spareWorker() *worker {
+	if ix.spare != nil {
+		if w, _ := ix.spare.Get().(*worker); w != nil {
+			return w
+		}
+	}
+	return ix.newWorker()
+}
+
+func (ix *Index) newWorker() *worker {
 	w := &worker{
-		pass: p,
-		view: p.ix.reader(),
-		all:  make([]tile, p.tileCount()),
-		row:  make([]float32, p.ix.dim),
-	}
-	for i := range w.all {
-		w.all[i] = p.tiles[(p.tileCount()*id/workers+i)%p.tileCount()]
-	}
-	if p.cascade != nil {
-		w.sift = p.newSift()
+		view:   ix.reader(),
+		row:    make([]float32, ix.dim),
+		scores: make([]float32, ix.groupPanels()*simd.PanelRows),
 	}
 	for slot := range w.waiting {
 		w.waiting[slot] = make([]Hit, 0, maxWaiting+simd.PanelRows)
 	}
-	w.scores = make([]float32, p.groupPanels()*simd.PanelRows)
 	return w
 }
 
-func (p *pass) groupPanels() int {
-	return max(1, groupBytes/(4*simd.PanelRows*max(p.ix.dim, 1)))
+// begin makes w one of the workers of a pass.
+func (w *worker) begin(p *pass, id, workers int) {
+	w.pass, w.stats = p, Stats{}
+	w.all = slices.Grow(w.all[:0], p.tileCount())
+	for i := range p.tileCount() {
+		w.all = append(w.all, p.tiles[(p.tileCount()*id/workers+i)%p.tileCount()])
+	}
+	for slot := range w.waiting {
+		w.waiting[slot] = w.waiting[slot][:0]
+	}
+	if p.cascade == nil {
+		return
+	}
+	if w.sift == nil {
+		w.sift = &sift{codes: p.ix.codes()}
+	}
+	w.sift.skip = append(w.sift.skip[:0], make([]int, p.tileCount())...)
+	w.sift.heat = append(w.sift.heat[:0], make([]int, p.tileCount())...)
+}
+
+func (ix *Index) groupPanels() int {
+	return max(1, groupBytes/(4*simd.PanelRows*max(ix.dim, 1)))
 }
 
 // scan answers the queries of some tiles over the lanes from..to of a block.
 func (w *worker) scan(ctx context.Context, b *store.Block, from, to int, tiles []tile) error {
 	if w.copying = len(tiles) >= copyFrom; w.copying && w.panels == nil {
 		// Allocations of this size begin on a page.
-		w.panels = make([]float32, w.groupPanels()*simd.PanelRows*w.ix.dim)
+		w.panels = make([]float32, w.ix.groupPanels()*simd.PanelRows*w.ix.dim)
 	}
 	w.choose(b, from, to, pairsEach(tiles))
 	for first := 0; first < len(w.lanes); {
@@ -286,7 +338,7 @@ type group struct {
 // otherwise, and then no further than they lie side by side.
 func (w *worker) group(b *store.Block, first int) group {
 	const n = simd.PanelRows
-	last := min(first+w.groupPanels(), len(w.lanes))
+	last := min(first+w.ix.groupPanels(), len(w.lanes))
 	lanes := w.lanes[first:last]
 	g := group{block: b}
 	if !w.copying {

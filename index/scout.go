@@ -32,9 +32,9 @@ const (
 func (o *Options) scouts() int { return o.K + o.K/8 + 2 }
 
 // scout raises the floors. It reports false where it has nothing to go by; nearest
-// are the lists that queries read without a condition.
-func (p *pass) scout(ctx context.Context, nearest [][]near) (bool, error) {
-	if p.cascade == nil || p.knowsFloors() || p.o.ranged() || p.o.K > mostScouted {
+// are the lists that queries read without a condition, and effort what that takes.
+func (p *pass) scout(ctx context.Context, nearest [][]near, effort float64) (bool, error) {
+	if p.knowsFloors() || p.o.ranged() || p.o.K > mostScouted {
 		return false, nil
 	}
 	var visits []visit
@@ -53,6 +53,9 @@ func (p *pass) scout(ctx context.Context, nearest [][]near) (bool, error) {
 	if all < scoutLeast*int64(p.o.K)*int64(len(nearest)) {
 		return false, nil // most of the rows would be scored
 	}
+	if !p.code(effort) {
+		return false, nil
+	}
 	best := p.o.scouts()
 	p.scouted = make([]TopK, p.queries.Rows)
 	slab := make([]Hit, 2*best*len(p.scouted))
@@ -60,8 +63,8 @@ func (p *pass) scout(ctx context.Context, nearest [][]near) (bool, error) {
 		p.scouted[q].Reset(best, best, lowest, slab[2*best*q:][:0:2*best])
 	}
 	v := p.group.visitors(visits)
-	runs, cuts := p.group.pieces(v, p.o.Threads, p.ix.dim)
-	if err := p.work(ctx, len(cuts)-1, nil, func(w *worker, i int) error {
+	runs, cuts, effort := p.group.pieces(v, p.o.Threads, p.ix.dim)
+	if err := p.work(ctx, len(cuts)-1, effort, nil, func(w *worker, i int) error {
 		return w.estimate(ctx, runs[cuts[i]:cuts[i+1]], v)
 	}); err != nil {
 		return false, err
@@ -193,7 +196,7 @@ func (p *pass) scoreScouted(ctx context.Context) error {
 			*at++
 		}
 	}
-	return p.work(ctx, len(blocks), nil, func(w *worker, i int) error {
+	return p.work(ctx, len(blocks), float64(len(all))*float64(p.ix.dim), nil, func(w *worker, i int) error {
 		w.sift.survivors = append(w.sift.survivors[:0], all[starts[blocks[i]]:starts[blocks[i]+1]]...)
 		return w.view(blocks[i], w.sift.panels(true), func(b *store.Block) error { return w.score(ctx, b) })
 	})

@@ -67,7 +67,8 @@ func (p *pass) tryDims(dims int) (cost float64) {
 	some := asked.pick(order)
 	o := p.o
 	o.firstDims, o.Progress = dims, nil
-	w := newPass(p.ix, o, newBudget(o.Memory), some.queries, some.norms, some.known, route{}).newWorker(0, 1)
+	w := p.ix.newWorker()
+	w.begin(newPass(p.ix, o, newBudget(o.Memory), some.queries, some.norms, some.known, route{}), 0, 1)
 	cost = math.Inf(1)
 	err := w.sift.codes(p.ix.blocks/2, func(v []byte) error {
 		if v == nil {

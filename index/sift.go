@@ -70,14 +70,6 @@ type sift struct {
 // A survivor is a pair to be scored exactly.
 type survivor struct{ query, lane int32 }
 
-func (p *pass) newSift() *sift {
-	return &sift{
-		codes: p.ix.codes(),
-		skip:  make([]int, p.tileCount()),
-		heat:  make([]int, p.tileCount()),
-	}
-}
-
 // siftPiece answers every query over a piece of a block by its codes, if it has
 // any.
 func (w *worker) siftPiece(ctx context.Context, block, piece, cuts int) error {
@@ -299,7 +291,8 @@ func (s *sift) panels(alone bool) []int32 {
 		s.some = append(s.some, v.lane/simd.PanelRows)
 	}
 	slices.Sort(s.some)
-	return slices.Compact(s.some)
+	s.some = slices.Compact(s.some)
+	return s.some
 }
 
 // score scores the survivors in a block exactly, panel by panel.
