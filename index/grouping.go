@@ -14,6 +14,7 @@ import (
 type grouping struct {
 	*Lists
 	centroids *Index
+	coarse    *coarse // nil: for few lists
 	runs      []run   // of all lists, in the order of blocks and lanes
 	rows      []int64 // lanes of each list, strays last
 	lanes     int64   // of all lists
@@ -46,6 +47,7 @@ func newGrouping(l *Lists, dim int, runs []run, threads int) (*grouping, error) 
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrLists, err)
 	}
+	g.coarse = newCoarse(l.Centroids, g.centroids)
 	return g, nil
 }
 
@@ -88,13 +90,20 @@ func (g *grouping) nearest(ctx context.Context, queries simd.Matrix, count, thre
 	if o.Metric == Cosine {
 		o.Metric = Dot // both sides have length 1 already
 	}
-	r, err := g.centroids.Search(ctx, queries, o)
+	found, err := [][]Hit(nil), error(nil)
+	if g.coarse.serves(g.Metric, o.K) {
+		found, err = g.coarse.nearest(ctx, queries, o.K, threads)
+	} else {
+		var r Result
+		r, err = g.centroids.Search(ctx, queries, o)
+		found = r.Hits
+	}
 	if err != nil {
 		return nil, err
 	}
-	flat := make([]near, 0, len(r.Hits)*o.K)
-	all := make([][]near, len(r.Hits))
-	for q, hits := range r.Hits {
+	flat := make([]near, 0, len(found)*o.K)
+	all := make([][]near, len(found))
+	for q, hits := range found {
 		first := len(flat)
 		for _, h := range hits {
 			flat = append(flat, near{int32(h.Row), float64(g.Metric.printed(h.Score))})
