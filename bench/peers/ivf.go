@@ -28,16 +28,16 @@ const recallSetting = "recall per 10,000"
 
 var recallSettings = []setting{{recallSetting, 8000}, {recallSetting, 9000}, {recallSetting, 9500}, {recallSetting, 9900}, {recallSetting, 9990}}
 
-// group makes lists of the rows, anew if there are any, and tunes them on the queries
-// from one on: recall is measured on those before. Snapshots of before keep their rows
-// as they were.
-func (b *bank) group(ctx context.Context, lists, from int) (*path, error) {
+// group makes lists of the rows, anew if there are any, and tunes them for k neighbours
+// on the queries from one on: recall is measured on those before. Snapshots of before
+// keep their rows as they were.
+func (b *bank) group(ctx context.Context, lists int, k []int, from int) (*path, error) {
 	begin := time.Now()
 	recalls := []float64{}
 	for _, s := range recallSettings {
 		recalls = append(recalls, float64(s.value)/10000)
 	}
-	tune := ivf.TuneOptions{Recalls: recalls}
+	tune := ivf.TuneOptions{Recalls: recalls, K: slices.Sorted(slices.Values(k))}
 	if b.queries.Rows-from >= 2 { // as many as can be tuned with
 		tune.Queries = b.queries.Slice(from, b.queries.Rows)
 	}

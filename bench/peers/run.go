@@ -100,7 +100,7 @@ func compare(ctx context.Context, dir, set string, o Options, launches []launch,
 		// As many lists as membank makes by itself, and as many as the others have.
 		for _, lists := range slices.Compact([]int{ivf.DefaultLists(t.rows), o.Lists}) {
 			tell("grouping the bank by list")
-			p, err := b.group(ctx, lists, o.Truth)
+			p, err := b.group(ctx, lists, o.K, o.Truth)
 			if err != nil {
 				return nil, err
 			}
