@@ -41,16 +41,17 @@ type coarse struct {
 }
 
 const (
-	// With fewer centroids, or more than mostCoarse dims, whose products would not
-	// be exact in a float32, it is not worth the while.
-	leastCoarse, mostCoarse = 512, 1040
+	// With fewer centroids it is not worth the while, and products of more dims than
+	// mostCoarse may not fit an int32.
+	leastCoarse, mostCoarse = 512, 1 << 15
 	// The nearest one in coarseShare can be asked for.
 	coarseShare = 16
 	// Fewer queries than coarseTile are compared one by one.
 	coarseTile = 4
 )
 
-// newCoarse returns nil where there are not the centroids for it.
+// newCoarse returns nil where there are not the centroids for it. It takes 3·dim bytes
+// each.
 func newCoarse(centroids simd.Matrix, exact *Index) *coarse {
 	if centroids.Rows < leastCoarse || centroids.Dim > mostCoarse {
 		return nil
@@ -307,8 +308,8 @@ func (w *coarseWorker) fineMargin(p *part, dim int) float64 {
 	return 2 * (p.norm*w.fineOff + (p.off+p.fine.off)*w.off + p.fine.off*w.spread + w.rounding(p, dim)) * (1 + float) / p.step
 }
 
-// rounding bounds what a score errs by, and an estimate: of two products and sums in
-// float32 at most.
+// rounding bounds what a score errs by, and an estimate, which is rounded to float32 four
+// times at most: as it is converted, multiplied, and made finer.
 func (w *coarseWorker) rounding(p *part, dim int) float64 {
 	return (gamma(dim)+4*unit)*(p.norm+p.off)*w.norm + 4*unit*(p.norm+p.off)*(w.spread+w.off) + underflow
 }

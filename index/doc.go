@@ -18,6 +18,7 @@
 //
 //	Search          which lists are worth it: probes, a recall, bounds   route.go
 //	  pass.runLists nearest lists by centroid, in rounds                 probe.go
+//	    nearest     lists by their centroids: bytes first, exact         coarse.go
 //	    scout       floors by the codes of the nearest                   scout.go
 //	    round       list → its queries → pieces of blocks                grouping.go
 //	      scanRun   as scan, or siftRuns: through the codes              probe.go

@@ -19,8 +19,9 @@ import (
 //
 // A round that reads less than plainRows rows for a query does without codes, and
 // so do all where the bank has none. Where nothing is scouted for many rows, the
-// nearest lists with k rows are scanned before the others of the first round. Few rounds are best: vectors lie scattered, and what
-// reads one row of a panel for one query has read most of it for all others.
+// nearest lists with k rows are scanned before the others of the first round. Few
+// rounds are best: vectors lie scattered, and what reads one row of a panel for one
+// query has read most of it for all others.
 //
 // Within the lists it reads an answer is exact: the k best of their rows, bit for
 // bit, however rows lie in blocks. Which lists a query reads depends on the query,
