@@ -4,8 +4,6 @@ import (
 	"context"
 	"math"
 
-	"github.com/viterin/vek/vek32"
-
 	"membank/simd"
 	"membank/store"
 )
@@ -238,7 +236,7 @@ func (w *coarseWorker) choose(q, dim int, estimates func(panel int) []float32) {
 	for p := range w.maxima {
 		of := estimates(p)
 		of = of[:min(n, w.count-p*n)]
-		w.maxima[p] = vek32.Max(of)
+		w.maxima[p] = simd.Largest(of)
 		if floor := w.top.Floor(); w.maxima[p] > floor {
 			for i, x := range of {
 				if x > floor {

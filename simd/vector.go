@@ -61,6 +61,10 @@ func Normalize(dst, x []float32) {
 	vek32.MulNumber_Inplace(dst, float32(1/norm))
 }
 
+// Largest returns the largest of x, which is not empty and holds no NaN; of zeros of
+// both signs any one.
+func Largest(x []float32) float32 { return vek32.Max(x) }
+
 // Blend sets dst to keepOld*old + (1-keepOld)*new, the momentum update of a
 // memory bank: each product and the sum rounded, so the bits are the same at every
 // level. dst may be old or new, but must not overlap them otherwise. It panics if

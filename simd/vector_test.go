@@ -83,6 +83,25 @@ func TestNormalize(t *testing.T) {
 }
 
 // One product, one sum, each rounded, is what every level must give.
+func TestLargest(t *testing.T) {
+	for _, n := range append(dims(), 1, 2) {
+		x := newProblem(1, 1, max(n, 1), reals(uint64(n)+9)).rows.Data[:max(n, 1)]
+		for at := range min(len(x), 70) {
+			one := slices.Clone(x)
+			one[at] = 1e9
+			for _, y := range [][]float32{x, one} {
+				if got, want := Largest(y), slices.Max(y); got != want {
+					t.Fatalf("%d numbers: %v, want %v", n, got, want)
+				}
+			}
+		}
+	}
+	inf := float32(math.Inf(1))
+	if got := Largest([]float32{-inf, -math.MaxFloat32, -inf}); got != -math.MaxFloat32 {
+		t.Fatal(got)
+	}
+}
+
 func TestBlend(t *testing.T) {
 	for _, dim := range append(dims(), 0, 511, 512, 513, 1030) {
 		old, new := make([]float32, dim), make([]float32, dim)
