@@ -48,12 +48,13 @@ const (
 	coarseTile = 4
 )
 
-// newCoarse returns nil where there are not the centroids for it. It takes 3·dim bytes
-// each.
+// coarseServes says whether the k nearest of these centroids are found by bytes.
+func coarseServes(m Metric, centroids simd.Matrix, k int) bool {
+	return m != L2 && centroids.Rows >= leastCoarse && centroids.Dim <= mostCoarse && k*coarseShare <= centroids.Rows
+}
+
+// newCoarse takes 3·dim bytes a centroid.
 func newCoarse(centroids simd.Matrix, exact *Index) *coarse {
-	if centroids.Rows < leastCoarse || centroids.Dim > mostCoarse {
-		return nil
-	}
 	const n = simd.PanelRows
 	mean, wide := make([]float64, centroids.Dim), make([]float64, centroids.Dim)
 	for i := range centroids.Rows {
@@ -107,9 +108,6 @@ func bytesOf(codes []uint8, x []float64) (step float32, off float64) {
 	}
 	return step, math.Sqrt(off)
 }
-
-// serves says whether the k nearest centroids are found this way.
-func (c *coarse) serves(m Metric, k int) bool { return c != nil && m != L2 && k*coarseShare <= c.count }
 
 // nearest returns the k nearest centroids to each query by ⟨q,c⟩, best first. Queries
 // are as the metric prepares them.
@@ -190,10 +188,11 @@ func (w *coarseWorker) tile(queries simd.Matrix, answers [][]Hit) {
 			w.estimateOne(q)
 		}
 		w.choose(q, queries.Dim, func(panel int) []float32 {
+			lanes := min(n, w.count-panel*n)
 			if !tiled {
-				return w.one[panel*n:][:n]
+				return w.one[panel*n:][:lanes]
 			}
-			return w.runs[panel/simd.CodeRun][q][panel%simd.CodeRun*n:][:n]
+			return w.runs[panel/simd.CodeRun][q][panel%simd.CodeRun*n:][:lanes]
 		})
 	}
 	w.score(queries)
@@ -235,7 +234,6 @@ func (w *coarseWorker) choose(q, dim int, estimates func(panel int) []float32) {
 	w.top.Reset(w.k, w.k, lowest, w.scratch)
 	for p := range w.maxima {
 		of := estimates(p)
-		of = of[:min(n, w.count-p*n)]
 		w.maxima[p] = simd.Largest(of)
 		if floor := w.top.Floor(); w.maxima[p] > floor {
 			for i, x := range of {
@@ -252,8 +250,7 @@ func (w *coarseWorker) choose(q, dim int, estimates func(panel int) []float32) {
 		if most < floor {
 			continue
 		}
-		of := estimates(p)
-		for i, x := range of[:min(n, w.count-p*n)] {
+		for i, x := range estimates(p) {
 			if x >= floor {
 				w.lanes, w.left = append(w.lanes, int32(p*n+i)), append(w.left, x)
 			}

@@ -63,7 +63,7 @@ func TestCoarseIsExact(t *testing.T) {
 					}
 					c := newCoarse(m, ix)
 					for _, k := range []int{1, 5, rows / coarseShare} {
-						if !c.serves(Dot, k) || c.serves(L2, k) || c.serves(Dot, rows) {
+						if !coarseServes(Dot, m, k) || coarseServes(L2, m, k) || coarseServes(Dot, m, rows) {
 							t.Fatalf("serves %d of %d", k, rows)
 						}
 						want := mustSearch(t, ix, queries, Options{K: k, Metric: Dot}).Hits

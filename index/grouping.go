@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 
 	"membank/simd"
 	"membank/store"
@@ -14,10 +15,10 @@ import (
 type grouping struct {
 	*Lists
 	centroids *Index
-	coarse    *coarse // nil: for few lists
-	runs      []run   // of all lists, in the order of blocks and lanes
-	rows      []int64 // lanes of each list, strays last
-	lanes     int64   // of all lists
+	coarse    func() *coarse // made when it is first wanted
+	runs      []run          // of all lists, in the order of blocks and lanes
+	rows      []int64        // lanes of each list, strays last
+	lanes     int64          // of all lists
 }
 
 // run is some neighbouring lanes of a block that belong to one list.
@@ -47,7 +48,7 @@ func newGrouping(l *Lists, dim int, runs []run, threads int) (*grouping, error) 
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrLists, err)
 	}
-	g.coarse = newCoarse(l.Centroids, g.centroids)
+	g.coarse = sync.OnceValue(func() *coarse { return newCoarse(l.Centroids, g.centroids) })
 	return g, nil
 }
 
@@ -91,8 +92,8 @@ func (g *grouping) nearest(ctx context.Context, queries simd.Matrix, count, thre
 		o.Metric = Dot // both sides have length 1 already
 	}
 	found, err := [][]Hit(nil), error(nil)
-	if g.coarse.serves(g.Metric, o.K) {
-		found, err = g.coarse.nearest(ctx, queries, o.K, threads)
+	if coarseServes(g.Metric, g.Centroids, o.K) {
+		found, err = g.coarse().nearest(ctx, queries, o.K, threads)
 	} else {
 		var r Result
 		r, err = g.centroids.Search(ctx, queries, o)
